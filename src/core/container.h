@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Containers and namespaces: the records, in memory and in the database
+ *
+ * The reactor's copy is the truth for readers; a change is answered after the store thread has committed it. Equal
+ * specs share one compressed copy (by digest), so that a thousand containers of one kind cost a thousand small records.
+ */
+#pragma once
+
+#include <bsd/sys/tree.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "util/fault.h"
+
+struct davit;
+struct container;
+struct task;
+struct ipc_method;
+
+int containers_new(struct davit *d); /* loads from d->db, before the loop runs */
+void containers_free(struct davit *d);
+extern const struct ipc_method container_methods[];
+extern const struct ipc_method namespace_methods[];
+/* For ipc_server_on_namespace: makes the namespace on first use. */
+int namespace_touch(struct davit *d, const char *ns);
+/* Whether anything (containers) lives in it; images and more later. */
+bool namespace_empty(struct davit *d, const char *ns);
+
+/* NULL when there is none, or while it is being created or deleted. */
+struct container *container_find(struct davit *d, const char *ns, const char *id);
+const char *container_ns(const struct container *c);
+const char *container_id(const struct container *c);
+const char *container_bundle(const struct container *c); /* "" for none */
+/* Label's value or NULL. */
+const char *container_label(const struct container *c, const char *key);
+/* The spec's zstd frame, shared: may be given to a job; spec_blob_put when done. Thread-safe counting. */
+struct spec_blob;
+struct spec_blob *container_spec(struct container *c); /* a reference */
+void spec_blob_put(struct spec_blob *b);
+/* Decompressed text, malloc'ed, for any thread. */
+int spec_blob_text(const struct spec_blob *b, char **text, size_t *size);
+
+/* The container's task, NULL for none. Set by core/task.c. A container with a task cannot be deleted. */
+struct task *container_task(const struct container *c);
+void container_set_task(struct container *c, struct task *t);

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The daemon's context: everything that lives as long as the reactor, passed down instead of globals
+ *
+ * All of it belongs to the reactor's thread, but for what a job owns.
+ */
+#pragma once
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct davit_config { /* owned by main, constant after start; strings are never NULL */
+	char *root, *state, *socket, *group, *criu, *cgroup_parent;
+	uint64_t journal_size, checkpoint_buffer;
+	char *metrics; /* "" when off */
+};
+
+struct davit {
+	struct davit_config config;
+	struct event_base *base;
+	int root_fd, state_fd; /* of --root and --state */
+	pid_t guardian_pid;
+	int64_t started_at;
+	char id[40]; /* identity of this installation (--root), a UUID */
+
+	struct worker_pool *workers; /* launches, cgroup removal, folder removal */
+	struct worker_pool *store_pool; /* one thread: SQLite */
+	struct keep *keep;
+	struct reaper *reaper;
+	struct journal *journal;
+	struct bus *bus;
+	struct logs *logs;
+	struct db *db; /* used by store_pool only, after start */
+	struct cgroup_host *cgroups;
+	struct seccomp_cache *seccomp;
+	struct ipc_server *server;
+
+	struct namespaces *namespaces; /* core/namespace.c */
+	struct containers *containers; /* core/container.c */
+	struct tasks *tasks; /* core/task.c */
+	struct subscriptions *subscriptions; /* core/svc_events.c */
+	bool stopping;
+};

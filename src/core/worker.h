@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Worker pool: what blocks or burns
+ *
+ * A job owns its inputs, runs on a worker thread without touching the reactor's state, and its `done`
+ * runs on the reactor (woken by one eventfd). Jobs of one pool start in the order of submission.
+ * A pool of one thread is an ordered queue, as for SQLite.
+ */
+#pragma once
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct worker_pool;
+
+struct worker_job { /* embedded in the caller's struct; the caller frees it in done */
+	struct worker_job *next;
+	void (*run)(struct worker_job *job); /* on a worker */
+	void (*done)(struct worker_job *job); /* on the reactor */
+};
+
+/* threads >= 1; started on the first submit, with all signals blocked and a stack of `stack` bytes (0: 256 KiB). name at most 15 bytes. */
+int worker_pool_new(struct worker_pool **out, struct event_base *base, const char *name, unsigned threads, size_t stack);
+/* Waits for running and queued jobs, runs their done, then joins. */
+void worker_pool_free(struct worker_pool *pool);
+void worker_submit(struct worker_pool *pool, struct worker_job *job); /* never fails */
+struct worker_stats {
+	uint64_t queued, running, finished;
+	unsigned threads;
+};
+void worker_pool_stats(struct worker_pool *pool, struct worker_stats *out);

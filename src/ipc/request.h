@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A request under way
+ *
+ * It lives from dispatch until its answer was handed to the connection, and may outlive the
+ * connection: then the answer goes nowhere. Arguments and scratch memory are in its zone.
+ * The handler, or whoever the handler gave it to, answers exactly once; after that the pointer is dead.
+ */
+#pragma once
+
+#include <msgpack.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ipc/method.h"
+#include "util/fault.h"
+
+struct ipc_conn;
+
+/* Arguments; of the method's own and of the common parameters. Absent and nil are the same. */
+const msgpack_object *ipc_arg(struct ipc_request *req, const char *name); /* NULL: absent */
+bool ipc_has(struct ipc_request *req, const char *name);
+/* NUL-terminated, in the request's zone; NULL when absent (or, no NUL inside is checked by the dispatcher). */
+const char *ipc_arg_str(struct ipc_request *req, const char *name);
+int64_t ipc_arg_int(struct ipc_request *req, const char *name, int64_t dflt); /* IPC_INT, IPC_SIGNAL */
+bool ipc_arg_bool(struct ipc_request *req, const char *name, bool dflt);
+/* "fd:N": takes the fd out of the request; the caller closes it. -1 when absent or taken already. */
+int ipc_arg_fd(struct ipc_request *req, const char *name);
+/* IPC_STRS as an array in the zone; NULL and *n = 0 when absent. */
+const char *const *ipc_arg_strs(struct ipc_request *req, const char *name, size_t *n);
+/* Whether an update applies to this field path: no mask given, or a mask naming it or a parent of it. */
+bool ipc_mask_has(struct ipc_request *req, const char *path);
+
+const char *ipc_namespace(struct ipc_request *req); /* "default" unless given; NULL with IPC_NO_NAMESPACE */
+const struct ipc_method *ipc_request_method(struct ipc_request *req);
+struct ipc_conn *ipc_request_conn(struct ipc_request *req); /* NULL once the connection is gone */
+void *ipc_request_alloc(struct ipc_request *req, size_t size); /* from its zone, or NULL */
+
+/*
+ * Called once when the request will not be wanted: the client cancelled it, its timeout passed, or the
+ * connection is gone. The dispatcher answers (cancelled, deadline_exceeded) right after the callback
+ * returns, so the callee drops its pointer. Without a callback the handler goes on, and its late
+ * answer is dropped. NULL removes it. The handler must remove it before its user dies.
+ */
+void ipc_request_on_cancel(struct ipc_request *req, void (*fn)(struct ipc_request *req, void *user), void *user);
+
+/*
+ * The answer. Begin gives a packer: pack exactly one object (a map), then end. ipc_reply_empty is `{}`.
+ * ipc_reply_fd, between begin and end, adds an fd that rides on the answer's first byte, takes
+ * it over and returns its number N for "fd:N".
+ */
+msgpack_packer *ipc_reply_begin(struct ipc_request *req);
+msgpack_sbuffer *ipc_reply_buffer(struct ipc_request *req); /* the packer's buffer, for mp_map_begin */
+int ipc_reply_fd(struct ipc_request *req, int fd);
+void ipc_reply_end(struct ipc_request *req);
+void ipc_reply_empty(struct ipc_request *req);
+void ipc_reply_fault(struct ipc_request *req, const struct fault *f);
+void ipc_reply_error(struct ipc_request *req, enum fault_code code, const char *argument, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/*
+ * For list methods: sorted keys are walked by the handler. ipc_list_begin checks limit and after and compiles the
+ * filters (faults are answered; it then returns false and the request is dead).
+ *   if (!ipc_list_begin(req, "containers", &it)) return;
+ *   for (each item with key > it.after, in order) {
+ *       if (!ipc_list_want(&it, key, field_fn, item)) continue or, when it.full, break;
+ *       pack the item with it.pk (exactly one object; `fields` picks are applied to it afterwards);
+ *   }
+ *   ipc_list_end(&it);
+ */
+struct ipc_list {
+	struct ipc_request *req;
+	msgpack_packer *pk;
+	const char *after; /* "" when not given */
+	bool full; /* the limit is reached: stop */
+	/* private */
+	struct filter *filter;
+	const char *const *fields;
+	size_t n_fields;
+	const char *last;
+	uint32_t count, limit;
+	size_t mark, item;
+};
+typedef bool (*ipc_field_fn)(void *user, const char *const *path, size_t n, const char **value);
+bool ipc_list_begin(struct ipc_request *req, const char *result_name, struct ipc_list *it);
+bool ipc_list_want(struct ipc_list *it, const char *key, ipc_field_fn field, void *user);
+void ipc_list_end(struct ipc_list *it);

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * File descriptors
+ *
+ * Every fd starts at -1 and is opened O_CLOEXEC.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Closes *fd if it is one, and sets it to -1. errno is kept. */
+void fd_close(int *fd);
+int fd_nonblock(int fd, int on);
+
+/* Whole transfers on blocking fds. 0 or -errno; fd_read_all answers -EPIPE at an early end. */
+int fd_write_all(int fd, const void *data, size_t size);
+int fd_read_all(int fd, void *data, size_t size);
+
+/*
+ * Reads a whole file of at most `max` bytes into malloc'ed memory, NUL-terminated (the NUL is not
+ * counted in *size, which may be NULL). dirfd may be AT_FDCWD. -EFBIG when it is larger.
+ */
+int fd_read_file(int dirfd, const char *path, size_t max, char **data, size_t *size);
+/* Opens an existing file for writing and writes text in one call, as /proc, /sys and cgroup files want. */
+int fd_write_file(int dirfd, const char *path, const char *text);
+
+/*
+ * One message of `size` bytes with `n` fds (at most 16) over a UNIX socket. Senders keep their fds.
+ * fd_recv returns the bytes read (0 at the end), fills fds (O_CLOEXEC) and *n in: room, out: count.
+ * Truncated fds are -EMSGSIZE, with all that came closed. Flags as for sendmsg and recvmsg.
+ */
+ssize_t fd_send(int sock, const void *data, size_t size, const int *fds, size_t n, int flags);
+ssize_t fd_recv(int sock, void *data, size_t size, int *fds, size_t *n, int flags);
+
+/*
+ * openat2 with RESOLVE_IN_ROOT: the path is resolved as if `root` were "/", links included.
+ * Returns the fd (O_CLOEXEC added) or -errno.
+ */
+int fd_open_in_root(int root, const char *path, uint64_t flags, uint64_t mode);
+
+int fd_pidfd_open(pid_t pid); /* or -errno */
+int fd_pidfd_send_signal(int pidfd, int sig); /* 0 or -errno */
+/* Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), 0 when it is gone. */
+uint64_t fd_pid_starttime(pid_t pid);

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * JSON: strict reading by json-c, and the way between JSON and msgpack
+ *
+ * Strict: UTF-8 checked, no trailing text, no duplicate keys (json-c takes the last one in silence,
+ * so the text is scanned for them first), depth at most LIMIT_JSON_DEPTH, unsigned 64-bit
+ * numbers kept. Order of keys and unknown keys survive the round trip.
+ */
+#pragma once
+
+#include <json-c/json.h>
+#include <msgpack.h>
+#include <stddef.h>
+
+#include "util/fault.h"
+
+/* Owned by the caller (json_object_put). A fault names line and column. */
+int json_parse(const char *text, size_t size, json_object **out, struct fault *f);
+/* A whole file. path is relative to dirfd. */
+int json_parse_file(int dirfd, const char *path, size_t max, json_object **out, struct fault *f);
+
+/* msgpack map (str or bin keys) to JSON. ext types, non-string keys, NaN, invalid UTF-8 and depth are invalid_argument. */
+int json_from_mp(const msgpack_object *o, json_object **out, struct fault *f);
+/* Packs a JSON value; never fails but for memory, which the sbuffer tells. */
+void json_to_mp(json_object *j, msgpack_packer *pk);
