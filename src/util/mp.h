@@ -24,8 +24,13 @@ bool mp_is_map(const msgpack_object *o); /* a map or an empty array */
 /* The value of a key in a map; NULL when it is absent, nil, or o is no map. The last of equal keys wins. */
 const msgpack_object *mp_get(const msgpack_object *o, const char *key);
 
-/* Packing: text as str. They answer -ENOMEM as msgpack-c does (non-zero) through the sbuffer, which
- * callers check once at the end (mp_failed). */
+/*
+ * Packing, always into an sbuffer; text as str. Nothing is answered on the way: a write that finds no memory marks the
+ * sbuffer, every later write to it fails too, and the caller asks mp_failed once at the end. A marked sbuffer holds no
+ * data and must not be read or cleared, only destroyed.
+ */
+void mp_packer_init(msgpack_packer *pk, msgpack_sbuffer *sb); /* plain msgpack_pack_* calls on pk mark it too */
+bool mp_failed(const msgpack_sbuffer *sb); /* true: answer -ENOMEM */
 void mp_pack_str(msgpack_packer *pk, const char *text); /* NULL packs nil */
 void mp_pack_strn(msgpack_packer *pk, const char *text, size_t n);
 void mp_pack_key_str(msgpack_packer *pk, const char *key, const char *text);
