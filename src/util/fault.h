@@ -48,7 +48,8 @@ struct fault {
  */
 int fault_set(struct fault *f, enum fault_code code, int err, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-int fault_setv(struct fault *f, enum fault_code code, int err, const char *fmt, va_list ap);
+int fault_setv(struct fault *f, enum fault_code code, int err, const char *fmt, va_list ap)
+	__attribute__((format(printf, 4, 0)));
 
 /*
  * The usual failure of a system call during a step: code is derived from err
