@@ -23,6 +23,14 @@ static const char *const code_names[FAULT_CODES] = {
 	[FAULT_UNKNOWN] = "unknown",
 };
 
+/* strerror without its buffer and locale */
+static const char *errno_text(int err)
+{
+	const char *text = strerrordesc_np(err);
+
+	return text ? text : "unknown error";
+}
+
 int fault_setv(struct fault *f, enum fault_code code, int err, const char *fmt, va_list ap)
 {
 	size_t used;
@@ -35,7 +43,7 @@ int fault_setv(struct fault *f, enum fault_code code, int err, const char *fmt, 
 	vsnprintf(f->message, sizeof(f->message), fmt, ap);
 	used = strlen(f->message);
 	if (err)
-		snprintf(f->message + used, sizeof(f->message) - used, ": %s", strerrordesc_np(err));
+		snprintf(f->message + used, sizeof(f->message) - used, ": %s", errno_text(err));
 	return err ? -err : -EINVAL;
 }
 
