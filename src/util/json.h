@@ -14,12 +14,15 @@
 
 #include "util/fault.h"
 
-/* Owned by the caller (json_object_put). A fault names line and column. */
+/* Owned by the caller (json_object_put). A fault names line and column. The text `null` gives NULL, as json-c has it. */
 int json_parse(const char *text, size_t size, json_object **out, struct fault *f);
 /* A whole file. path is relative to dirfd. */
 int json_parse_file(int dirfd, const char *path, size_t max, json_object **out, struct fault *f);
 
-/* msgpack map (str or bin keys) to JSON. ext types, non-string keys, NaN, invalid UTF-8 and depth are invalid_argument. */
+/*
+ * msgpack (keys str or bin) to JSON. ext types, non-string keys, equal keys, NaN, NUL, invalid UTF-8 and depth are
+ * invalid_argument. nil gives NULL.
+ */
 int json_from_mp(const msgpack_object *o, json_object **out, struct fault *f);
-/* Packs a JSON value; never fails but for memory, which the sbuffer tells. */
+/* Packs a JSON value into the packer's sbuffer; fails for memory only, which mp_failed tells. */
 void json_to_mp(json_object *j, msgpack_packer *pk);
