@@ -40,6 +40,7 @@ const libraries = [_][]const []const u8{
     &.{"libarchive"},
     &.{"json-c"},
     &.{"sqlite3"},
+    &.{"libpcre2-8"},
     &.{"libcrypto"},
     &.{"libseccomp"},
     &.{"libcap"},

@@ -30,6 +30,7 @@
 /* filters */
 #define LIMIT_FILTER_BYTES 4096u
 #define LIMIT_FILTERS 64u
+#define LIMIT_FILTER_VALUE (64u << 10) /* a longer value matches no regular expression */
 
 /* events */
 #define LIMIT_EVENT_BYTES (1u << 20) /* payload of one event */
