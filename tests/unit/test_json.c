@@ -150,7 +150,7 @@ static void test_duplicates(void **state)
 	BAD("{\"a\":1,\"b\":2,\"a\":3}", "line 1, column 14: duplicate key \"a\"");
 	BAD("{\"\":1,\"\":2}", "line 1, column 7: duplicate key \"\"");
 	BAD("[{\"x\":{\"y\":{},\n\"y\":[]}}]", "line 2, column 1: duplicate key \"y\"");
-	BAD("{\"a\":{\"k\":1},\"b\":1,\"a\":{}}", "line 1, column 21: duplicate key \"a\"");
+	BAD("{\"a\":{\"k\":1},\"b\":1,\"a\":{}}", "line 1, column 20: duplicate key \"a\"");
 	/* Compared as they mean, not as they are written. */
 	BAD("{\"path\":1,\"p\\u0061th\":2}", "line 1, column 11: duplicate key \"path\"");
 	BAD("{\"\\u00e9\":1,\"\xc3\xa9\":2}", "line 1, column 13: duplicate key \"\xc3\xa9\"");
