@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Worker pool
+ *
+ * Owns its threads, the queue of jobs that wait, and the list of jobs that are finished but whose `done` has not run
+ * yet. A job belongs to the pool from worker_submit until its `done` is called; then it is the caller's again.
+ *
+ * One mutex guards both lists and the counters. A worker takes the job at the head, runs it without the mutex, and puts
+ * it at the tail of the finished list; the eventfd is written only when that list was empty, so that a burst of jobs costs
+ * one wake-up. The reactor takes the whole list at once and runs the callbacks in order. In a pool of one thread
+ * the callbacks therefore run in the order of submission too.
+ *
+ * Threads are started when there is a job that no idle thread could take, never more than `threads`. When not even one
+ * thread can be started, the job runs in the caller: slow, but nothing is lost; its `done` still comes from the loop.
+ *
+ * worker_submit may be called from the reactor and from a running job, not after worker_pool_free began, but for
+ * callbacks that it runs itself.
+ */
+#include "core/worker.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "util/fd.h"
+
+#define WORKER_STACK_DEFAULT (256u << 10)
+
+struct job_list {
+	struct worker_job *first, **last;
+};
+
+struct worker_pool {
+	pthread_mutex_t lock;
+	pthread_cond_t wake; /* of workers: a job came, or the end */
+	pthread_cond_t idle; /* of worker_pool_free: a job is finished */
+	struct job_list waiting, finished;
+	uint64_t n_waiting, n_running, n_finished;
+	unsigned n_idle, n_threads, max_threads;
+	size_t stack;
+	bool ending;
+	int wake_fd;
+	struct event *event;
+	char name[16];
+	pthread_t threads[];
+};
+
+static void list_init(struct job_list *l)
+{
+	l->first = NULL;
+	l->last = &l->first;
+}
+
+static void list_push(struct job_list *l, struct worker_job *job)
+{
+	job->next = NULL;
+	*l->last = job;
+	l->last = &job->next;
+}
+
+static struct worker_job *list_pop(struct job_list *l)
+{
+	struct worker_job *job = l->first;
+
+	if (job) {
+		l->first = job->next;
+		if (!l->first)
+			l->last = &l->first;
+	}
+	return job;
+}
+
+/* With the lock held. */
+static void pool_finish(struct worker_pool *p, struct worker_job *job)
+{
+	bool was_empty = !p->finished.first;
+
+	list_push(&p->finished, job);
+	p->n_finished++;
+	if (was_empty) {
+		uint64_t one = 1;
+		ssize_t n;
+
+		/* fails only when the counter is near its end: then it is readable anyway */
+		do {
+			n = write(p->wake_fd, &one, sizeof(one));
+		} while (n < 0 && errno == EINTR);
+	}
+	pthread_cond_signal(&p->idle);
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker_pool *p = arg;
+
+	pthread_mutex_lock(&p->lock);
+	for (;;) {
+		struct worker_job *job = list_pop(&p->waiting);
+
+		if (!job) {
+			if (p->ending)
+				break;
+			p->n_idle++;
+			pthread_cond_wait(&p->wake, &p->lock);
+			p->n_idle--;
+			continue;
+		}
+		p->n_waiting--;
+		p->n_running++;
+		pthread_mutex_unlock(&p->lock);
+		job->run(job);
+		pthread_mutex_lock(&p->lock);
+		p->n_running--;
+		pool_finish(p, job);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return NULL;
+}
+
+/* With the lock held. A thread more; 0 or -errno. */
+static int pool_grow(struct worker_pool *p)
+{
+	sigset_t all, old;
+	pthread_attr_t attr;
+	int r;
+
+	r = pthread_attr_init(&attr);
+	if (r)
+		return -r;
+	r = pthread_attr_setstacksize(&attr, p->stack);
+	if (!r) {
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &old);
+		r = pthread_create(&p->threads[p->n_threads], &attr, worker_main, p);
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
+	}
+	pthread_attr_destroy(&attr);
+	if (r)
+		return -r;
+	pthread_setname_np(p->threads[p->n_threads], p->name);
+	p->n_threads++;
+	return 0;
+}
+
+/* Runs the callbacks of what is finished by now. */
+static void pool_deliver(struct worker_pool *p)
+{
+	struct worker_job *job;
+
+	pthread_mutex_lock(&p->lock);
+	job = p->finished.first;
+	list_init(&p->finished);
+	pthread_mutex_unlock(&p->lock);
+	while (job) {
+		struct worker_job *next = job->next;
+
+		job->done(job);
+		job = next;
+	}
+}
+
+static void pool_on_wake(evutil_socket_t fd, short what, void *user)
+{
+	struct worker_pool *p = user;
+	uint64_t count;
+
+	(void)what;
+	/* read before the list is taken: a job that finishes in between wakes us once more */
+	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
+		return;
+	pool_deliver(p);
+}
+
+int worker_pool_new(struct worker_pool **out, struct event_base *base, const char *name,
+		    unsigned threads, size_t stack)
+{
+	struct worker_pool *p;
+
+	if (!threads || strlen(name) > 15)
+		return -EINVAL;
+	p = calloc(1, sizeof(*p) + threads * sizeof(p->threads[0]));
+	if (!p)
+		return -ENOMEM;
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->wake, NULL);
+	pthread_cond_init(&p->idle, NULL);
+	list_init(&p->waiting);
+	list_init(&p->finished);
+	p->max_threads = threads;
+	p->stack = stack ? stack : WORKER_STACK_DEFAULT;
+	if (p->stack < (size_t)PTHREAD_STACK_MIN)
+		p->stack = (size_t)PTHREAD_STACK_MIN;
+	snprintf(p->name, sizeof(p->name), "%s", name);
+	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (p->wake_fd < 0) {
+		int r = -errno;
+
+		worker_pool_free(p);
+		return r;
+	}
+	p->event = event_new(base, p->wake_fd, EV_READ | EV_PERSIST, pool_on_wake, p);
+	if (!p->event || event_add(p->event, NULL) < 0) {
+		worker_pool_free(p);
+		return -ENOMEM;
+	}
+	*out = p;
+	return 0;
+}
+
+void worker_pool_free(struct worker_pool *p)
+{
+	if (!p)
+		return;
+	/* a callback may submit again, so: until nothing waits, nothing runs and nothing is left to deliver */
+	for (;;) {
+		pthread_mutex_lock(&p->lock);
+		while (!p->finished.first && (p->n_waiting || p->n_running))
+			pthread_cond_wait(&p->idle, &p->lock);
+		if (!p->finished.first)
+			break;
+		pthread_mutex_unlock(&p->lock);
+		pool_deliver(p);
+	}
+	p->ending = true;
+	pthread_cond_broadcast(&p->wake);
+	pthread_mutex_unlock(&p->lock);
+	for (unsigned i = 0; i < p->n_threads; i++)
+		pthread_join(p->threads[i], NULL);
+	if (p->event)
+		event_free(p->event);
+	fd_close(&p->wake_fd);
+	pthread_cond_destroy(&p->idle);
+	pthread_cond_destroy(&p->wake);
+	pthread_mutex_destroy(&p->lock);
+	free(p);
+}
+
+void worker_submit(struct worker_pool *p, struct worker_job *job)
+{
+	bool inline_run = false;
+
+	pthread_mutex_lock(&p->lock);
+	list_push(&p->waiting, job);
+	p->n_waiting++;
+	/* idle threads that were woken but have not run yet count as idle: compare with what waits */
+	if (p->n_waiting > p->n_idle && p->n_threads < p->max_threads && pool_grow(p) < 0 && !p->n_threads) {
+		/* alone in the queue, since nothing has ever been able to wait here */
+		list_pop(&p->waiting);
+		p->n_waiting--;
+		p->n_running++;
+		inline_run = true;
+	} else {
+		pthread_cond_signal(&p->wake);
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (!inline_run)
+		return;
+	job->run(job);
+	pthread_mutex_lock(&p->lock);
+	p->n_running--;
+	pool_finish(p, job);
+	pthread_mutex_unlock(&p->lock);
+}
+
+void worker_pool_stats(struct worker_pool *p, struct worker_stats *out)
+{
+	pthread_mutex_lock(&p->lock);
+	out->queued = p->n_waiting;
+	out->running = p->n_running;
+	out->finished = p->n_finished;
+	out->threads = p->n_threads;
+	pthread_mutex_unlock(&p->lock);
+}
