@@ -34,3 +34,5 @@ void keep_ack(struct keep *k, pid_t pid);
 /* Says READY (to systemd and to who started the daemon), or that the daemon is to end as well when the reactor exits. */
 void keep_ready(struct keep *k);
 void keep_stopping(struct keep *k);
+/* Before the process exits because it cannot start: why, for who started the daemon. On the bare socket, since there may be no struct keep yet. */
+void keep_fail(int sock, const char *why);
