@@ -135,8 +135,6 @@ struct spec_sysctl {
 	char *key, *value;
 };
 
-struct spec_resources; /* opaque here: the JSON object of linux.resources, see spec_resources_json */
-
 struct spec {
 	char *oci_version;
 	struct spec_process process; /* process.args.n is 0 when there is no process */
@@ -181,18 +179,22 @@ struct spec {
 	json_object *json; /* the whole, owned */
 };
 
-/* json is borrowed (the spec takes a reference). The spec owns everything it points to. */
+/*
+ * json is borrowed (the spec takes a reference). The spec owns everything it points to. Where an object should be and an
+ * empty array is, as some msgpack clients send it, an empty object is put in its place in the tree. json-c's
+ * reference counts are not atomic: a tree and its spec belong to one thread at a time.
+ */
 int spec_parse(json_object *json, struct spec **out, struct fault *f);
 int spec_parse_text(const char *text, size_t size, struct spec **out, struct fault *f);
 void spec_free(struct spec *s);
 /* An OCI `process` object alone, for exec: a spec in which only process is set. */
 int spec_parse_process(json_object *json, struct spec **out, struct fault *f);
-/* LinuxResources' device rules and shape alone, for update; the caller frees with free(). */
+/* Shape, types and ranges of an OCI LinuxResources object alone, for an update. */
 int spec_check_resources(json_object *resources, struct fault *f);
 
 const char *spec_ns_name(enum spec_ns_kind kind); /* "pid", "network", … as in the spec */
 const char *spec_ns_proc(enum spec_ns_kind kind); /* "pid", "net", "mnt", … as in /proc/PID/ns */
 int spec_ns_flag(enum spec_ns_kind kind); /* CLONE_NEW… */
 const char *spec_hook_name(enum spec_hook_kind kind); /* "createRuntime" … */
-/* "CAP_SYS_ADMIN" (any case) to its number, or -1. */
+/* "CAP_SYS_ADMIN" (any case) to its number, or -1. A number may be beyond the running kernel's last. */
 int spec_cap_by_name(const char *name);
