@@ -146,12 +146,12 @@ pub fn build(b: *std.Build) !void {
     const fuzzers = try list(b, "tests/fuzz", "fuzz_", ".c");
     const files = try std.mem.concat(b.allocator, []const u8, &.{ sources, units, benches, fuzzers });
     const compdb = b.addUpdateSourceFiles();
-    compdb.addBytesToSource(try compileCommands(b, files, revision), "compile_commands.json");
+    compdb.addBytesToSource(try compileCommands(b, files, cflags, revision), "compile_commands.json");
     compdb.addBytesToSource(try linkFlags(b, deps, cmocka), "build/link-flags");
     const compdb_step = b.step("compdb", "Write compile_commands.json");
     compdb_step.dependOn(&compdb.step);
 
-    const fuzz = b.addSystemCommand(&.{ "tools/lane-fuzz", b.fmt("{d}", .{seconds}) });
+    const fuzz = b.addSystemCommand(&.{ "tools/lane", "fuzz", "--seconds", b.fmt("{d}", .{seconds}) });
     fuzz.setCwd(b.path(""));
     fuzz.stdio = .inherit;
     fuzz.has_side_effects = true;
@@ -181,11 +181,15 @@ fn addProgram(
     return b.addExecutable(.{ .name = name, .root_module = module, .use_llvm = true, .use_lld = true });
 }
 
-// The revision changes with each commit; only the files that name it are compiled with it.
 fn addSource(b: *std.Build, module: *std.Build.Module, source: []const u8, cflags: []const []const u8, revision: []const []const u8) void {
-    const text = b.build_root.handle.readFileAlloc(b.graph.io, source, b.allocator, .limited(4 << 20)) catch "";
-    const flags = if (std.mem.indexOf(u8, text, "DAVIT_REVISION") != null) revision else cflags;
+    const flags = if (namesRevision(b, source)) revision else cflags;
     module.addCSourceFile(.{ .file = b.path(source), .flags = flags });
+}
+
+// The revision changes with each commit; only the files that name it are compiled with it.
+fn namesRevision(b: *std.Build, source: []const u8) bool {
+    const text = b.build_root.handle.readFileAlloc(b.graph.io, source, b.allocator, .limited(4 << 20)) catch "";
+    return std.mem.indexOf(u8, text, "DAVIT_REVISION") != null;
 }
 
 // The systemd unit, manual pages and completions, below PREFIX.
@@ -285,12 +289,13 @@ fn list(b: *std.Build, folder: []const u8, prefix: []const u8, suffix: []const u
     return found.items;
 }
 
-fn compileCommands(b: *std.Build, files: []const []const u8, cflags: []const []const u8) ![]const u8 {
+fn compileCommands(b: *std.Build, files: []const []const u8, cflags: []const []const u8, revision: []const []const u8) ![]const u8 {
     const Entry = struct { directory: []const u8, file: []const u8, arguments: []const []const u8 };
     const root = try b.build_root.handle.realPathFileAlloc(b.graph.io, ".", b.allocator);
     var entries: std.ArrayList(Entry) = .empty;
     for (files) |file| {
-        const arguments = try std.mem.concat(b.allocator, []const u8, &.{ &.{"cc"}, cflags, &.{ "-c", file } });
+        const flags = if (namesRevision(b, file)) revision else cflags;
+        const arguments = try std.mem.concat(b.allocator, []const u8, &.{ &.{"cc"}, flags, &.{ "-c", file } });
         try entries.append(b.allocator, .{ .directory = root, .file = file, .arguments = arguments });
     }
     return b.fmt("{f}\n", .{std.json.fmt(entries.items, .{ .whitespace = .indent_1 })});

@@ -9,8 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ipc/method.h"
+
 struct davit;
-struct ipc_method;
 struct journal;
 struct ipc_request;
 

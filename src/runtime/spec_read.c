@@ -116,8 +116,10 @@ static void path_text(const struct spec_node *at, const char *key, char *buf, si
 		snprintf(buf + used, size - used, "%s%s", used ? "." : "", key);
 }
 
-static void failv(struct spec_reader *r, const struct spec_node *at, const char *key,
-		  enum fault_code code, const char *fmt, va_list ap)
+__attribute__((format(printf, 5, 0))) static void failv(struct spec_reader *r,
+							const struct spec_node *at, const char *key,
+							enum fault_code code, const char *fmt,
+							va_list ap)
 {
 	char path[384];
 
