@@ -11,12 +11,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ipc/method.h"
 #include "util/fault.h"
 
 struct davit;
 struct container;
 struct task;
-struct ipc_method;
 
 int containers_new(struct davit *d); /* loads from d->db, before the loop runs */
 void containers_free(struct davit *d);
@@ -32,6 +32,7 @@ struct container *container_find(struct davit *d, const char *ns, const char *id
 const char *container_ns(const struct container *c);
 const char *container_id(const struct container *c);
 const char *container_bundle(const struct container *c); /* "" for none */
+const char *container_runtime(const struct container *c); /* "" for davit's own */
 /* Label's value or NULL. */
 const char *container_label(const struct container *c, const char *key);
 /* The spec's zstd frame, shared: may be given to a job; spec_blob_put when done. Thread-safe counting. */

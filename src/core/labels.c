@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Labels
+ *
+ * An array, searched in order: objects have few labels, at most LIMIT_LABELS. Each label is one block that holds key and value.
+ */
+#include "core/labels.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/limits.h"
+#include "util/mp.h"
+
+void labels_clear(struct labels *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free((char *)l->v[i].key);
+	free(l->v);
+	l->v = NULL;
+	l->n = 0;
+}
+
+static size_t labels_index(const struct labels *l, const char *key, size_t size)
+{
+	size_t i;
+
+	for (i = 0; i < l->n; i++)
+		if (!strncmp(l->v[i].key, key, size) && !l->v[i].key[size])
+			break;
+	return i;
+}
+
+int labels_set(struct labels *l, const char *key, size_t key_size, const char *value, size_t value_size)
+{
+	size_t i = labels_index(l, key, key_size);
+	char *text;
+
+	if (!value_size) {
+		if (i == l->n)
+			return 0;
+		free((char *)l->v[i].key);
+		memmove(&l->v[i], &l->v[i + 1], (l->n - i - 1) * sizeof(l->v[0]));
+		l->n--;
+		return 0;
+	}
+	if (i == l->n) {
+		struct db_label *grown;
+
+		if (l->n >= LIMIT_LABELS)
+			return -E2BIG;
+		grown = realloc(l->v, (l->n + 1) * sizeof(l->v[0]));
+		if (!grown)
+			return -ENOMEM;
+		l->v = grown;
+	}
+	text = malloc(key_size + value_size + 2);
+	if (!text)
+		return -ENOMEM;
+	memcpy(text, key, key_size);
+	text[key_size] = 0;
+	memcpy(text + key_size + 1, value, value_size);
+	text[key_size + 1 + value_size] = 0;
+	if (i == l->n)
+		l->n++;
+	else
+		free((char *)l->v[i].key);
+	l->v[i].key = text;
+	l->v[i].value = text + key_size + 1;
+	return 0;
+}
+
+int labels_copy(struct labels *to, const struct db_label *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		int r = labels_set(to, v[i].key, strlen(v[i].key), v[i].value, strlen(v[i].value));
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int labels_set_mp(struct labels *l, const msgpack_object *map)
+{
+	if (!map || map->type != MSGPACK_OBJECT_MAP)
+		return 0;
+	for (uint32_t i = 0; i < map->via.map.size; i++) {
+		const msgpack_object_kv *kv = &map->via.map.ptr[i];
+		const char *key, *value;
+		size_t key_size, value_size;
+		int r;
+
+		if (!mp_str(&kv->key, &key, &key_size) || !mp_str(&kv->val, &value, &value_size))
+			return -EINVAL;
+		r = labels_set(l, key, key_size, value, value_size);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int labels_update(struct labels *l, const msgpack_object *given, const char *const *mask, size_t n_mask)
+{
+	bool all = !n_mask && given;
+	int r;
+
+	for (size_t i = 0; i < n_mask; i++)
+		if (!strcmp(mask[i], "labels"))
+			all = true;
+	if (all) {
+		labels_clear(l);
+		return labels_set_mp(l, given);
+	}
+	for (size_t i = 0; i < n_mask; i++) {
+		const char *key = mask[i] + strlen("labels."), *value = "";
+		const msgpack_object *o;
+		size_t size = 0;
+
+		if (strncmp(mask[i], "labels.", strlen("labels.")))
+			continue;
+		o = given ? mp_get(given, key) : NULL;
+		if (o && !mp_str(o, &value, &size))
+			return -EINVAL;
+		r = labels_set(l, key, strlen(key), value, size);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+void labels_refuse(struct ipc_request *req, int r)
+{
+	if (r == -E2BIG)
+		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "labels", "more than %u labels", LIMIT_LABELS);
+	else if (r == -EINVAL)
+		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "labels", "a label is not text");
+	else
+		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "labels", "no memory for the labels");
+}
+
+const char *labels_get(const struct db_label *v, size_t n, const char *key)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(v[i].key, key))
+			return v[i].value;
+	return NULL;
+}
+
+void labels_pack(msgpack_packer *pk, const struct db_label *v, size_t n)
+{
+	msgpack_pack_map(pk, n);
+	for (size_t i = 0; i < n; i++)
+		mp_pack_key_str(pk, v[i].key, v[i].value);
+}
+
+/* Whether the parts, joined by dots, are the text. */
+static bool path_is(const char *const *path, size_t n, const char *text)
+{
+	for (size_t i = 0; i < n; i++) {
+		size_t size = strlen(path[i]);
+
+		if (strncmp(text, path[i], size))
+			return false;
+		text += size;
+		if (i + 1 < n && *text++ != '.')
+			return false;
+	}
+	return !*text;
+}
+
+bool labels_field(const struct db_label *v, size_t n_labels, const char *const *path, size_t n, const char **value)
+{
+	for (size_t i = 0; n && i < n_labels; i++) {
+		if (path_is(path, n, v[i].key)) {
+			*value = v[i].value;
+			return true;
+		}
+	}
+	return false;
+}
