@@ -40,6 +40,7 @@ struct davit {
 	struct namespaces *namespaces; /* core/namespace.c */
 	struct containers *containers; /* core/container.c */
 	struct tasks *tasks; /* core/task.c */
+	struct fifo_watches *fifos; /* core/fifo_watch.c */
 	struct subscriptions *subscriptions; /* core/svc_events.c */
 	bool stopping;
 };

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Seccomp notify listener: handing the fd to the agent at linux.seccomp.listenerPath
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "core/davit.h"
+#include "runtime/seccomp.h"
+#include "runtime/spec.h"
+#include "util/fault.h"
+
+/*
+ * Connects on a worker and sends the fd (taken over) with the container process state as JSON (OCI runtime-spec,
+ * "The Container Process State"). done is called once on the reactor, fault NULL when all went well. 0 or -errno (done is not called).
+ */
+int listener_send(struct davit *d, const struct seccomp_program *program, const struct spec *spec,
+		  const char *id, const char *bundle, pid_t pid, int fd,
+		  void (*done)(void *user, const struct fault *f), void *user);
