@@ -39,7 +39,7 @@ struct container_change {
 	struct worker_job job;
 	struct davit *d;
 	struct container *c;
-	struct ipc_request *req;
+	struct ipc_request *req; /* NULL: the daemon's own wish (container_discard) */
 	enum change_kind kind;
 	enum change_step step;
 	const msgpack_object *spec; /* as given, or NULL */
@@ -241,7 +241,7 @@ static void change_finish(struct container_change *ch)
 
 static void change_fail(struct container_change *ch)
 {
-	const char *method = ipc_request_method(ch->req)->name;
+	const char *method = ch->req ? ipc_request_method(ch->req)->name : "discard";
 
 	if (ch->kind == CHANGE_CREATE)
 		container_remove(ch->d, ch->c);
@@ -249,7 +249,10 @@ static void change_fail(struct container_change *ch)
 		ch->c->live = true;
 	if (strncmp(ch->fault.message, method, strlen(method)))
 		fault_prefix(&ch->fault, "%s", method);
-	ipc_reply_fault(ch->req, &ch->fault);
+	if (ch->req)
+		ipc_reply_fault(ch->req, &ch->fault);
+	else
+		log_error("the container %s/%s: %s", namespace_name(ch->c->ns), ch->c->id, ch->fault.message);
 	change_finish(ch);
 }
 
@@ -261,7 +264,8 @@ static void change_succeed(struct container_change *ch)
 
 	if (ch->kind == CHANGE_DELETE) {
 		container_remove(ch->d, c);
-		ipc_reply_empty(ch->req);
+		if (ch->req)
+			ipc_reply_empty(ch->req);
 		change_finish(ch);
 		return;
 	}
@@ -282,7 +286,8 @@ static const char *updated(struct ipc_request *req, const char *name, const char
 	const char *given = ipc_arg_str(req, name);
 	size_t n;
 
-	if (!ipc_arg_strs(req, "mask", &n))
+	ipc_arg_strs(req, "mask", &n);
+	if (!n)
 		return given ? given : now;
 	if (!ipc_mask_has(req, name))
 		return now;
@@ -431,6 +436,10 @@ static void change_start(struct change *change)
 	struct container_change *ch = container_of(change, struct container_change, change);
 	struct container *c = ch->c;
 
+	if (!ch->req && (c->gone || c->task)) { /* somebody was faster, or has use for it again */
+		change_finish(ch);
+		return;
+	}
 	if (c->gone) {
 		ipc_reply_error(ch->req, FAULT_NOT_FOUND, "id", "there is no container '%s' in the namespace '%s'", c->id,
 				namespace_name(c->ns));
@@ -461,7 +470,8 @@ static struct container_change *change_new(struct davit *d, struct ipc_request *
 	struct container_change *ch = calloc(1, sizeof(*ch));
 
 	if (!ch) {
-		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, NULL, "no memory");
+		if (req)
+			ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, NULL, "no memory");
 		return NULL;
 	}
 	ch->change.start = change_start;
@@ -530,4 +540,16 @@ void container_request_update(struct davit *d, struct ipc_request *req)
 void container_request_delete(struct davit *d, struct ipc_request *req)
 {
 	request_change(d, req, CHANGE_DELETE);
+}
+
+void container_discard(struct davit *d, struct container *c)
+{
+	struct container_change *ch = change_new(d, NULL, CHANGE_DELETE);
+
+	if (!ch) {
+		log_error("the container %s/%s: no memory to remove it", namespace_name(c->ns), c->id);
+		return;
+	}
+	ch->c = c;
+	change_add(&c->changes, &ch->change);
 }
