@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Running a container that is there
+ *
+ * In the foreground the order is: make the task, attach to its terminal, ask for its end, start it. So neither a byte nor the end can be missed,
+ * however short it runs.
+ */
+#include "cli/run.h"
+
+#include <stdlib.h>
+
+#include "cli/conn.h"
+#include "cli/js.h"
+#include "cli/session.h"
+
+static json_object *create_params(const struct run *run)
+{
+	json_object *p = cli_params(run->id, NULL);
+
+	if (run->log_max_size)
+		js_set_int(js_object_at(p, "options"), "log_max_size", run->log_max_size);
+	return p;
+}
+
+static void delete_task(struct cli *cli, const char *id)
+{
+	json_object *p = cli_params(id, NULL);
+	struct fault ignored;
+
+	js_set_bool(p, "kill", true);
+	(void)cli_call(cli, "tasks.delete", p, NULL, &ignored);
+}
+
+int run_remove(struct cli *cli, const char *id, bool force, struct fault *f)
+{
+	json_object *p = cli_params(id, NULL);
+	int r;
+
+	if (force)
+		js_set_bool(p, "kill", true);
+	r = cli_call(cli, "tasks.delete", p, NULL, f);
+	if (r < 0 && f->code != FAULT_NOT_FOUND)
+		return r;
+	p = js_object();
+	js_set_str(p, "id", id);
+	return cli_call(cli, "containers.delete", p, NULL, f);
+}
+
+static int foreground(struct cli *cli, const struct run *run, struct session *s, int *status, struct fault *f)
+{
+	json_object *p = create_params(run), *answer CLEANUP_JSON = NULL;
+	size_t n_fds;
+	int fds[3], r;
+
+	session_stdio(s, p, fds, &n_fds);
+	r = cli_call_fds(cli, "tasks.create", p, fds, n_fds, NULL, f);
+	if (r < 0)
+		return r;
+	r = session_attach(s, f);
+	if (r == 0)
+		r = session_wait(s, f);
+	if (r == 0)
+		r = cli_call(cli, "tasks.start", cli_params(run->id, NULL), NULL, f);
+	if (r < 0) {
+		struct fault why = *f;
+
+		delete_task(cli, run->id);
+		*f = why;
+		return r;
+	}
+	r = session_loop(s, &answer, f);
+	if (r == 0)
+		*status = (int)js_int(answer, "exit_status", 255);
+	return r;
+}
+
+int run_foreground(struct cli *cli, const struct run *run, int *status, struct fault *f)
+{
+	struct session *s;
+	int r;
+
+	r = session_new(&s, cli, run->id, NULL, run->tty, run->interactive, f);
+	if (r < 0)
+		return r;
+	r = foreground(cli, run, s, status, f);
+	session_free(s);
+	if (r == 0 && run->remove) {
+		/* The daemon does it as well, for those who are not there at the end: whoever comes first. */
+		r = run_remove(cli, run->id, false, f);
+		if (r < 0 && f->code == FAULT_NOT_FOUND)
+			r = 0;
+	}
+	return r;
+}
+
+int run_background(struct cli *cli, const struct run *run, struct fault *f)
+{
+	json_object *p = create_params(run);
+	int r;
+
+	js_set_str(p, "stdout", "log:");
+	if (run->tty)
+		js_set_bool(p, "terminal", true);
+	else
+		js_set_str(p, "stderr", "log:");
+	r = cli_call(cli, "tasks.create", p, NULL, f);
+	if (r < 0)
+		return r;
+	r = cli_call(cli, "tasks.start", cli_params(run->id, NULL), NULL, f);
+	if (r < 0) {
+		struct fault why = *f;
+
+		delete_task(cli, run->id);
+		*f = why;
+	}
+	return r;
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Running a container that is there: in the foreground or in the background
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cli/cli.h"
+#include "util/fault.h"
+
+struct run {
+	const char *id;
+	bool tty, interactive;
+	bool remove; /* after its end */
+	int64_t log_max_size; /* 0: the daemon's default */
+};
+
+/*
+ * Makes the task and starts it, with this program's stdio, until its end. *status is its exit status. SESSION_E_DETACHED when the user
+ * detached. A task that could not be started is removed.
+ */
+int run_foreground(struct cli *cli, const struct run *run, int *status, struct fault *f);
+/* Its output goes to the log. Returns when it runs. */
+int run_background(struct cli *cli, const struct run *run, struct fault *f);
+/* The task, if there is one, and the container. Gone already is fine. */
+int run_remove(struct cli *cli, const char *id, bool force, struct fault *f);

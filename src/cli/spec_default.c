@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The default spec
+ *
+ * Podman's defaults as data: the mounts, the paths of /proc and /sys that a container must not see or write, the devices it may use, the
+ * namespaces. Capabilities, the seccomp profile and the process are added by their own files.
+ */
+#include "cli/device.h"
+#include "cli/js.h"
+#include "cli/mem.h"
+#include "cli/spec.h"
+#include "cli/volume.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/fd.h"
+
+#define OPTIONS(...) ((const char *const[]){ __VA_ARGS__, NULL })
+#define PIDS_LIMIT 2048
+
+static const char *const masked_paths[] = {
+	"/proc/acpi",	     "/proc/kcore",	 "/proc/keys",
+	"/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+	"/proc/sched_debug", "/proc/scsi",	 "/proc/interrupts",
+	"/sys/firmware",     "/sys/fs/selinux",	 "/sys/dev/block",
+	"/sys/devices/virtual/powercap", NULL,
+};
+
+static const char *const readonly_paths[] = {
+	"/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", NULL,
+};
+
+static json_object *default_mounts(void)
+{
+	json_object *m = js_array();
+
+	js_push(m, volume_mount("/proc", "proc", "proc", OPTIONS("nosuid", "noexec", "nodev")));
+	js_push(m, volume_mount("/dev", "tmpfs", "tmpfs", OPTIONS("nosuid", "noexec", "strictatime", "mode=755", "size=65536k")));
+	js_push(m, volume_mount("/sys", "sysfs", "sysfs", OPTIONS("nosuid", "noexec", "nodev", "ro")));
+	js_push(m, volume_mount("/dev/pts", "devpts", "devpts",
+				OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")));
+	js_push(m, volume_mount("/dev/mqueue", "mqueue", "mqueue", OPTIONS("nosuid", "noexec", "nodev")));
+	js_push(m, volume_mount("/dev/shm", "tmpfs", "shm", OPTIONS("nosuid", "noexec", "nodev", "mode=1777", "size=65536k")));
+	js_push(m, volume_mount("/sys/fs/cgroup", "cgroup", "cgroup", OPTIONS("nosuid", "noexec", "nodev", "relatime", "ro")));
+	return m;
+}
+
+/* Nothing but the making of nodes, the standard devices and the container's own terminals. */
+static json_object *default_device_rules(void)
+{
+	static const struct {
+		const char *type, *access;
+		int major, minor;
+	} allowed[] = {
+		{ "c", "m", -1, -1 }, { "b", "m", -1, -1 },
+		{ "c", "rwm", 1, 3 }, /* null */
+		{ "c", "rwm", 1, 5 }, /* zero */
+		{ "c", "rwm", 1, 7 }, /* full */
+		{ "c", "rwm", 1, 8 }, /* random */
+		{ "c", "rwm", 1, 9 }, /* urandom */
+		{ "c", "rwm", 5, 0 }, /* tty */
+		{ "c", "rwm", 5, 1 }, /* console */
+		{ "c", "rwm", 5, 2 }, /* ptmx */
+		{ "c", "rwm", 136, -1 }, /* pts */
+	};
+	json_object *rules = js_array();
+
+	js_push(rules, device_rule(false, NULL, -1, -1, "rwm"));
+	for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
+		js_push(rules, device_rule(true, allowed[i].type, allowed[i].major, allowed[i].minor, allowed[i].access));
+	return rules;
+}
+
+static json_object *rlimit(const char *type, int64_t value)
+{
+	json_object *o = js_object();
+
+	js_set_str(o, "type", type);
+	js_set_int(o, "hard", value);
+	js_set_int(o, "soft", value);
+	return o;
+}
+
+/* What podman gives a container of root, within what this host allows at all. */
+static json_object *default_rlimits(void)
+{
+	char *text CLEANUP_FREE = NULL;
+	json_object *limits = js_array();
+	int64_t files = 1048576;
+
+	if (fd_read_file(AT_FDCWD, "/proc/sys/fs/nr_open", 64, &text, NULL) == 0 && atoll(text) > 0 && atoll(text) < files)
+		files = atoll(text);
+	js_push(limits, rlimit("RLIMIT_NOFILE", files));
+	js_push(limits, rlimit("RLIMIT_NPROC", 1048576));
+	return limits;
+}
+
+json_object *spec_default(const char *rootfs)
+{
+	static const char *const namespaces[] = { "pid", "network", "ipc", "uts", "mount", "cgroup" };
+	json_object *spec = js_object(), *process = js_object(), *root = js_object(), *lin = js_object(), *pids = js_object();
+
+	js_set_str(spec, "ociVersion", "1.2.0");
+	js_set(spec, "process", process);
+	js_set_bool(process, "terminal", false);
+	js_set(process, "args", js_array());
+	js_set(process, "env", js_array());
+	js_set_str(process, "cwd", "/");
+	js_set(process, "rlimits", default_rlimits());
+	js_set_int(process, "oomScoreAdj", 0);
+	js_set(spec, "root", root);
+	js_set_str(root, "path", rootfs);
+	js_set(spec, "mounts", default_mounts());
+	js_set(spec, "linux", lin);
+	for (size_t i = 0; i < ARRAY_SIZE(namespaces); i++)
+		spec_ns_set(spec, namespaces[i], NULL);
+	js_set(js_object_at(lin, "resources"), "devices", default_device_rules());
+	js_set_int(pids, "limit", PIDS_LIMIT);
+	js_set(js_object_at(lin, "resources"), "pids", pids);
+	js_set(lin, "maskedPaths", js_strings(masked_paths));
+	js_set(lin, "readonlyPaths", js_strings(readonly_paths));
+	return spec;
+}
+
+static json_object *find_ns(json_object *list, const char *type, size_t *at)
+{
+	for (size_t i = 0; i < js_len(list); i++) {
+		if (strcmp(js_str(js_at(list, i), "type"), type) == 0) {
+			*at = i;
+			return js_at(list, i);
+		}
+	}
+	return NULL;
+}
+
+void spec_ns_set(json_object *spec, const char *type, const char *path)
+{
+	json_object *list = js_array_at(js_object_at(spec, "linux"), "namespaces");
+	size_t at;
+	json_object *ns = find_ns(list, type, &at);
+
+	if (!ns) {
+		ns = js_object();
+		js_set_str(ns, "type", type);
+		js_push(list, ns);
+	}
+	if (path)
+		js_set_str(ns, "path", path);
+	else
+		json_object_object_del(ns, "path");
+}
+
+void spec_ns_drop(json_object *spec, const char *type)
+{
+	json_object *list = js_array_at(js_object_at(spec, "linux"), "namespaces");
+	size_t at;
+
+	if (find_ns(list, type, &at))
+		json_object_array_del_idx(list, at, 1);
+}
+
+bool spec_ns_has(json_object *spec, const char *type)
+{
+	size_t at;
+
+	return find_ns(js_get(spec, "linux.namespaces"), type, &at) != NULL;
+}
