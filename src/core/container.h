@@ -45,3 +45,5 @@ int spec_blob_text(const struct spec_blob *b, char **text, size_t *size);
 /* The container's task, NULL for none. Set by core/task.c. A container with a task cannot be deleted. */
 struct task *container_task(const struct container *c);
 void container_set_task(struct container *c, struct task *t);
+/* Removes the record as containers.delete does, for nobody's request; what fails is logged. The container has no task any more. */
+void container_discard(struct davit *d, struct container *c);

@@ -41,7 +41,8 @@ int cgroup_path_for(const struct cgroup_host *h, const char *cgroups_path, const
 int cgroup_create(struct cgroup_host *h, const char *path, const struct spec *spec, struct cgroup **out, struct fault *f);
 /* A handle on one that exists (exec, take-over after a restart). Does not touch the file system. */
 int cgroup_open(struct cgroup_host *h, const char *path, struct cgroup **out);
-void cgroup_free(struct cgroup *cg); /* the handle, not the group */
+/* The handle, not the group. libcgroup exports a cgroup_free too, so this one has another name for the linker. */
+void cgroup_free(struct cgroup *cg) __asm__("davit_cgroup_free");
 const char *cgroup_path(const struct cgroup *cg);
 
 /*
@@ -74,5 +75,7 @@ int cgroup_populated(struct cgroup *cg); /* 1, 0 or -errno */
 int cgroup_remove(struct cgroup *cg, struct fault *f);
 /* Removes PARENT/NS in every hierarchy when it is empty, then PARENT. Called at the daemon's end and when a namespace goes. */
 void cgroup_prune(struct cgroup_host *h, const char *ns);
+/* How many of its processes the OOM killer has ended; 0 without a memory controller, or -errno. Does not block. */
+int64_t cgroup_oom_kills(struct cgroup *cg);
 /* New values: OCI LinuxResources, all or nothing (old values are put back when one fails). */
 int cgroup_update(struct cgroup *cg, json_object *resources, struct fault *f);
