@@ -22,8 +22,9 @@
 #include "util/crc32c.h"
 #include "util/fd.h"
 
-const char journal_segment_magic[8] = "davitjr\n";
-const char journal_snapshot_magic[8] = "davitsn\n";
+/* without a NUL */
+const char journal_segment_magic[8] = { 'd', 'a', 'v', 'i', 't', 'j', 'r', '\n' };
+const char journal_snapshot_magic[8] = { 'd', 'a', 'v', 'i', 't', 's', 'n', '\n' };
 
 void journal_segment_name(char *name, uint64_t index)
 {
