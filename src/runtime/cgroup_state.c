@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * cgroups: freezing, and what v2's cgroup.events tells
+ * cgroups: the state of a group: frozen, populated, hit by the OOM killer
  *
  * Where there is a v2 hierarchy its cgroup.freeze is used, on hybrid hosts too: every group of davit's has a folder
  * there, frozen processes can still be killed and traced, and the state comes as an event. Only
@@ -19,17 +19,17 @@
 #include "util/fd.h"
 
 /* The number after "KEY " in a flat keyed file, or -errno. */
-static int keyed_read(struct cgroup *cg, const char *file, const char *key)
+static int64_t keyed_read(struct cgroup *cg, int hierarchy, const char *file, const char *key)
 {
 	CLEANUP_FREE char *text = NULL;
 	size_t n = strlen(key);
-	int r = cgroup_file_read(cg->host, cg->host->v2, cg->path, file, &text);
+	int r = cgroup_file_read(cg->host, hierarchy, cg->path, file, &text);
 
 	if (r < 0)
 		return r;
 	for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n')
 		if (!strncmp(line, key, n) && line[n] == ' ')
-			return atoi(line + n + 1);
+			return strtoll(line + n + 1, NULL, 10);
 	return -ENODATA;
 }
 
@@ -56,7 +56,7 @@ int cgroup_frozen(struct cgroup *cg)
 	int r = -ENODATA;
 
 	if (h->v2 >= 0)
-		r = keyed_read(cg, "cgroup.events", "frozen");
+		r = (int)keyed_read(cg, h->v2, "cgroup.events", "frozen");
 	if (r != -ENODATA || h->freezer < 0)
 		return r;
 	r = cgroup_file_read(h, h->freezer, cg->path, "freezer.state", &state);
@@ -86,8 +86,25 @@ int cgroup_populated(struct cgroup *cg)
 	int r;
 
 	if (cg->host->v2 >= 0)
-		return keyed_read(cg, "cgroup.events", "populated");
+		return (int)keyed_read(cg, cg->host->v2, "cgroup.events", "populated");
 	r = cgroup_pids(cg, &pids, &n, NULL);
 	free(pids);
 	return r < 0 ? r : n > 0;
+}
+
+int64_t cgroup_oom_kills(struct cgroup *cg)
+{
+	struct cgroup_host *h = cg->host;
+	int i = cgroup_host_find(h, "memory");
+	int64_t r;
+
+	if (i < 0)
+		return 0;
+	r = keyed_read(cg, i, h->h[i].v2 ? "memory.events" : "memory.oom_control", "oom_kill");
+	if (r == -ENODATA) /* v1 counts since Linux 4.13 */
+		return 0;
+	/* on v2 the controller may end above this group, which is there all the same */
+	if (r == -ENOENT && h->h[i].v2 && !faccessat(h->h[i].fd, cg->path + 1, F_OK, 0))
+		return 0;
+	return r;
 }
