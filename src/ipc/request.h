@@ -46,7 +46,7 @@ void *ipc_request_alloc(struct ipc_request *req, size_t size); /* from its zone,
 void ipc_request_on_cancel(struct ipc_request *req, void (*fn)(struct ipc_request *req, void *user), void *user);
 
 /*
- * The answer. Begin gives a packer: pack exactly one object (a map), then end. ipc_reply_empty is `{}`.
+ * The answer. Begin gives a packer: pack exactly one object (a map), then end, without returning to the loop in between. ipc_reply_empty is `{}`.
  * ipc_reply_fd, between begin and end, adds an fd that rides on the answer's first byte, takes
  * it over and returns its number N for "fd:N".
  */
@@ -68,6 +68,8 @@ void ipc_reply_error(struct ipc_request *req, enum fault_code code, const char *
  *       pack the item with it.pk (exactly one object; `fields` picks are applied to it afterwards);
  *   }
  *   ipc_list_end(&it);
+ * A page ends at `limit`, LIMIT_LIST_PAGE entries or LIMIT_LIST_BYTES. Then `next`, the last entry's key, is answered, but
+ * only if a further entry passed the filters. To give up in the middle: ipc_list_abort, then answer a fault.
  */
 struct ipc_list {
 	struct ipc_request *req;
@@ -78,11 +80,15 @@ struct ipc_list {
 	struct filter *filter;
 	const char *const *fields;
 	size_t n_fields;
-	const char *last;
+	char *last; /* key of the last entry, in the request's zone */
+	size_t last_room;
 	uint32_t count, limit;
-	size_t mark, item;
+	size_t map, array, item; /* places in the answer; item 0: none is being packed */
+	msgpack_zone *zone; /* for picking fields */
+	bool more, failed;
 };
 typedef bool (*ipc_field_fn)(void *user, const char *const *path, size_t n, const char **value);
 bool ipc_list_begin(struct ipc_request *req, const char *result_name, struct ipc_list *it);
 bool ipc_list_want(struct ipc_list *it, const char *key, ipc_field_fn field, void *user);
-void ipc_list_end(struct ipc_list *it);
+void ipc_list_end(struct ipc_list *it); /* answers */
+void ipc_list_abort(struct ipc_list *it); /* does not answer */
