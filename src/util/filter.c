@@ -9,14 +9,15 @@
  *
  * The scanner takes what containerd's takes, also where its published grammar is narrower: a field
  * may begin with a digit or a dash and may be one character long, blanks may stand before a token
- * but not after a complete selector. Inside /…/ and |…| (which only ~= takes) an escape unknown to
- * Go strings, such as \d, is passed on to the regular expression, where containerd refuses it.
+ * but not after a complete selector. Two things are taken that containerd refuses: after == and !=
+ * a bare value may begin with '/' or '|' (topic==/tasks/exit), and inside /…/ and |…|, which only ~=
+ * takes, an escape unknown to Go strings, such as \d, is passed on to the regular expression.
  *
  * Regular expressions are those of Go (RE2), compiled by PCRE2, which has the same syntax, after
- * what RE2 does not have (backreferences, lookaround, recursion, possessive repetition) was refused by
- * filter_regex_check(). They are matched by PCRE2's automaton (pcre2_dfa_match), not by backtracking, and
- * anchored behind a leading ".*?", so that one pass over the value decides: the time is linear
- * in the value's length and no expression can hang the daemon. Its states are bounded by a workspace;
+ * what RE2 does not have (backreferences, lookaround, recursion, possessive repetition) was
+ * refused. They are matched by PCRE2's automaton (pcre2_dfa_match), not by backtracking, and
+ * anchored behind a leading ".*?", so that one pass over the value decides: the time is linear in
+ * the value's length and no expression can hang the daemon. Its states are bounded by a workspace;
  * an expression that needs more does not match.
  */
 #include "util/filter.h"

@@ -8,8 +8,8 @@
  *   fieldpath := field ("." field)*                 field := quoted | [A-Za-z][A-Za-z0-9_]+
  *   operator  := "==" | "!=" | "~="                 value := quoted | [^\s,]+
  * Quoted is a Go string: "…" with escapes; for ~= also /…/ or |…|, in which \d and the like reach the
- * regular expression. Those have Go's syntax (RE2: no backreferences, no lookaround), search anywhere in the value, and take
- * time linear in its length.
+ * regular expression. Those have Go's syntax (RE2: no backreferences, no lookaround), search anywhere
+ * in the value, and take time linear in its length.
  */
 #pragma once
 

@@ -22,6 +22,7 @@ struct parser {
 	const char *text;
 	size_t size, at;
 	bool value; /* a bare word is a value */
+	bool plain; /* which / and | do not quote, but begin */
 	/* the last token */
 	size_t begin, end;
 	const char *why; /* of T_ILLEGAL */
@@ -177,7 +178,7 @@ static enum token scan(struct parser *p)
 	}
 	if (!n)
 		return T_END;
-	if (is_in(p->text[p->at], "/|\""))
+	if (is_in(p->text[p->at], p->plain ? "\"" : "/|\""))
 		return scan_quoted(p);
 	if (is_in(p->text[p->at], ",.")) {
 		p->value = false;
@@ -355,9 +356,13 @@ static int parse_value(struct parser *p, struct filter_selector *s)
 {
 	const char *why;
 	size_t at, begin;
+	enum token t;
 	int r;
 
-	switch (scan(p)) {
+	p->plain = s->operator!= FILTER_MATCHES;
+	t = scan(p);
+	p->plain = false;
+	switch (t) {
 	case T_VALUE:
 	case T_FIELD:
 		r = token_text(p, &s->value);

@@ -46,6 +46,7 @@ static const struct pair object[] = {
 	{ "labels.very complex \\ label \"x\"", "too complex, yo" },
 	{ "labels.io.kubernetes/pod.name", "abc" },
 	{ "labels.punct", "omg_asdf.asdf-qwer" },
+	{ "labels.path", "/usr/bin" },
 	{ "labels.uni", "größe" },
 	{ "labels.lines", "one\ntwo\n" },
 	{ NULL, NULL },
@@ -89,6 +90,11 @@ static void test_operators(void **state)
 	NO("labels.bar==true,name==bar");
 	YES("labels.bar,name");
 	NO("labels.bar,nothing");
+	YES("labels.path==/usr/bin");
+	YES("labels.path!=|usr|");
+	YES("labels.path!=/,name");
+	YES("labels.path~=|^/usr/|");
+	YES("labels.path~=/^.usr.bin$/");
 	YES("labels.punct==omg_asdf.asdf-qwer");
 	YES("labels.uni==größe");
 	YES("id==web-12");
@@ -191,8 +197,9 @@ static void test_errors(void **state)
 	refuse("image==,id", "byte 8");
 	refuse("labels.?x==y", "byte 8");
 	refuse("labels.ns/key==value", "byte 10");
-	refuse("labels.key==/value", "byte 13");
-	refuse("labels.key==/value/", "byte 13");
+	refuse("labels.key~=/value", "byte 13");
+	refuse("labels.key~=/val/ue", "byte 18");
+	refuse("labels.key==/value x", "byte 19");
 	refuse("labels.|foo|==x", "byte 8");
 	refuse("name=foo", "byte 5");
 	refuse("name===foo", "byte 5");
