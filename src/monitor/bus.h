@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <event2/event.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,6 +17,7 @@
 struct bus;
 struct bus_sub;
 
+/* Both may subscribe, unsubscribe anyone, kick and commit. */
 struct bus_sink {
 	/* true: taken; false: not taken, full until bus_sub_kick */
 	bool (*event)(void *user, const struct journal_event *e);
@@ -23,10 +25,16 @@ struct bus_sink {
 };
 
 int bus_new(struct bus **out, struct journal *j);
-void bus_free(struct bus *b);
-/* filter is taken over (NULL: all). ns: NULL for all namespaces; copied. after: deliver seqs above it. Nothing is delivered inside this call: kick does it. */
-int bus_subscribe(struct bus *b, const struct bus_sink *sink, void *user, struct filter *filter, const char *ns, uint64_t after,
-		  struct bus_sub **out);
+void bus_free(struct bus *b); /* before its journal; subscribers that are left go with it */
+/* With a loop, long ways through the journal are made in portions, a turn of the loop each; without, in one go. */
+int bus_use_base(struct bus *b, struct event_base *base);
+/*
+ * filter is taken over when it returns 0 (NULL: all); it sees the fields topic, namespace and event.FIELD.FIELD. ns: NULL for all
+ * namespaces; copied. after: deliver seqs above it. Nothing is delivered before the first kick. 0, -ENOMEM.
+ */
+int bus_subscribe(struct bus *b, const struct bus_sink *sink, void *user, struct filter *filter,
+		  const char *ns, uint64_t after, struct bus_sub **out);
 void bus_unsubscribe(struct bus_sub *s);
 void bus_sub_kick(struct bus_sub *s); /* deliver as far as the sink takes */
-void bus_pump(struct bus *b); /* after a commit: deliver to all that are not full. The journal's on_event does it. */
+/* After a commit: deliver to all that are not full. The journal's on_event does it. */
+void bus_pump(struct bus *b);

@@ -44,9 +44,8 @@ const char *journal_id(const struct journal *j);
 uint64_t journal_first(const struct journal *j); /* oldest seq kept; last + 1 when there is none */
 uint64_t journal_last(const struct journal *j); /* 0 before the first event */
 uint64_t journal_bytes(const struct journal *j); /* of all segment files */
-uint64_t journal_damaged(
-	const struct journal
-		*j); /* bytes that open could not read; for a warning. A torn end does not count. */
+/* Bytes that open could not read; for a warning. A torn end, as a killed writer leaves it, is none. */
+uint64_t journal_damaged(const struct journal *j);
 
 /*
  * A commit: put, del and event gather, journal_commit writes. Values are copied. What was gathered has to be what makes
@@ -77,6 +76,8 @@ enum { JOURNAL_E_END = 1, JOURNAL_E_GAP };
 int journal_cursor_new(struct journal *j, uint64_t after, struct journal_cursor **out);
 void journal_cursor_free(struct journal_cursor *c);
 int journal_read(struct journal_cursor *c, struct journal_event *e, uint64_t *from, uint64_t *to);
+/* The event that journal_read has just answered will be answered once more. */
+void journal_unread(struct journal_cursor *c);
 uint64_t journal_cursor_seq(const struct journal_cursor *c); /* the next it will answer */
 /* Called after each commit that held events, when all is done: it may commit. */
 void journal_on_event(struct journal *j, void (*fn)(void *user), void *user);

@@ -25,6 +25,7 @@ struct journal_cursor {
 	uint64_t frame; /* offset in the segment */
 	size_t at; /* offset in the body */
 	uint64_t at_seq; /* of the event found there or after it */
+	size_t before; /* `at` of the event answered last */
 };
 
 int journal_cursor_new(struct journal *j, uint64_t after, struct journal_cursor **out)
@@ -55,7 +56,7 @@ static bool take(struct journal_cursor *c, const uint8_t *body, size_t size,
 {
 	struct journal_record r;
 
-	while (journal_record_next(body, size, &c->at, &r)) {
+	while (c->before = c->at, journal_record_next(body, size, &c->at, &r)) {
 		if (r.kind != JOURNAL_EVENT || c->at_seq++ < c->seq)
 			continue;
 		e->seq = c->seq++;
@@ -169,6 +170,13 @@ static int take_from_files(struct journal_cursor *c, struct journal_event *e, ui
 		c->at = 0;
 		c->at_seq = 0;
 	}
+}
+
+void journal_unread(struct journal_cursor *c)
+{
+	c->seq--;
+	c->at = c->before;
+	c->at_seq = c->seq;
 }
 
 int journal_read(struct journal_cursor *c, struct journal_event *e, uint64_t *from, uint64_t *to)
