@@ -116,8 +116,7 @@ static void encode(struct buffer *b, json_object *j)
 		put_tag(b, 'd', bits);
 		break;
 	case json_type_string:
-		put_text(b, 's', json_object_get_string(j),
-			 (size_t)json_object_get_string_len(j));
+		put_text(b, 's', json_object_get_string(j), (size_t)json_object_get_string_len(j));
 		break;
 	case json_type_array:
 		put_tag(b, 'a', json_object_array_length(j));
@@ -126,7 +125,7 @@ static void encode(struct buffer *b, json_object *j)
 		break;
 	case json_type_object:
 		put_tag(b, 'o', (uint64_t)json_object_object_length(j));
-		json_object_object_foreach(j, key, value) {
+		json_object_object_foreach (j, key, value) {
 			put_text(b, 'k', key, strlen(key));
 			encode(b, value);
 		}
@@ -224,7 +223,7 @@ static struct entry *find_locked(struct seccomp_cache *c, const unsigned char di
 	struct entry *e;
 
 again:
-	TAILQ_FOREACH(e, &c->entries, link)
+	TAILQ_FOREACH (e, &c->entries, link)
 		if (!memcmp(e->digest, digest, DIGEST))
 			break;
 	if (!e) {
@@ -248,7 +247,7 @@ again:
 	if (TAILQ_FIRST(&c->entries) != e) {
 		struct entry *in;
 
-		TAILQ_FOREACH(in, &c->entries, link)
+		TAILQ_FOREACH (in, &c->entries, link)
 			if (in == e)
 				break;
 		if (in) {

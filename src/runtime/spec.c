@@ -187,7 +187,8 @@ static void refuse_platforms(struct spec_reader *r, const struct spec_node *at)
 
 	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
 		if (json_object_object_get_ex(at->json, sections[i], &j) && j)
-			spec_fail(r, at, sections[i], "this section is for another platform than Linux");
+			spec_fail(r, at, sections[i],
+				  "this section is for another platform than Linux");
 }
 
 static void read_spec(struct spec_reader *r, const struct spec_node *at, struct spec *s)
@@ -233,8 +234,8 @@ static int parse(const struct spec_node *top, struct spec **out, struct fault *f
 		return r.err;
 	set_absent(&box->spec);
 	if (!json_object_is_type(top->json, json_type_object)) {
-		spec_fail(&r, top, NULL, "%s", top->name ? "must be an object"
-							 : "the spec must be an object");
+		spec_fail(&r, top, NULL, "%s",
+			  top->name ? "must be an object" : "the spec must be an object");
 	} else if (top->name) {
 		box->spec.has_process = true;
 		spec_read_process(&r, top, &box->spec.process);

@@ -146,12 +146,12 @@ static void read_devices(struct spec_reader *r, const struct spec_node *at, stru
 				       &type));
 		d->type = (char)type;
 		node = type != 'p';
-		if (!spec_int(r, &item, "major", node ? 0 : INT64_MIN,
-			      node ? MAJOR_MAX : INT64_MAX, &d->major) &&
+		if (!spec_int(r, &item, "major", node ? 0 : INT64_MIN, node ? MAJOR_MAX : INT64_MAX,
+			      &d->major) &&
 		    node)
 			spec_fail(r, &item, "major", "is missing");
-		if (!spec_int(r, &item, "minor", node ? 0 : INT64_MIN,
-			      node ? MINOR_MAX : INT64_MAX, &d->minor) &&
+		if (!spec_int(r, &item, "minor", node ? 0 : INT64_MIN, node ? MINOR_MAX : INT64_MAX,
+			      &d->minor) &&
 		    node)
 			spec_fail(r, &item, "minor", "is missing");
 		/* Some tools put the file's type into the mode. */
@@ -249,7 +249,8 @@ static void check_sysctl(struct spec_reader *r, const struct spec_node *at, cons
 		if (!is_below(at->name, rules[i].prefix))
 			continue;
 		if (!s->ns[rules[i].ns].given)
-			spec_fail(r, at, NULL, "needs a %s namespace", spec_ns_name(rules[i].ns));
+			spec_fail(r, at, NULL, "needs a namespace of type %s",
+				  spec_ns_name(rules[i].ns));
 		else if (s->hostname && is_below(at->name, "kernel.hostname"))
 			spec_fail(r, at, NULL, "conflicts with hostname");
 		else if (s->domainname && is_below(at->name, "kernel.domainname"))
@@ -268,8 +269,7 @@ static void read_sysctl(struct spec_reader *r, const struct spec_node *at, struc
 
 	if (!spec_object(r, at, "sysctl", &map) || !json_object_object_length(map.json))
 		return;
-	s->sysctl =
-		spec_alloc(r, (size_t)json_object_object_length(map.json), sizeof(*s->sysctl));
+	s->sysctl = spec_alloc(r, (size_t)json_object_object_length(map.json), sizeof(*s->sysctl));
 	while (!r->err && spec_entry(&map, &e, &entry) && spec_entry_text(r, &entry, &value)) {
 		check_sysctl(r, &entry, s);
 		s->sysctl[n].key = spec_copy(r, entry.name, strlen(entry.name));
@@ -338,9 +338,9 @@ static void read_memory_policy(struct spec_reader *r, const struct spec_node *at
 		spec_fail(r, &node, "nodes", "\"%.64s\" is not a list of nodes below %zu", nodes,
 			  NODES);
 	n = spec_array(r, &node, "flags", &array);
-	for (size_t i = 0; i < n && spec_item_word(r, &array, i, spec_mempolicy_flag_words,
-						   spec_mempolicy_flag_count, "memory policy flag",
-						   &flag);
+	for (size_t i = 0;
+	     i < n && spec_item_word(r, &array, i, spec_mempolicy_flag_words,
+				     spec_mempolicy_flag_count, "memory policy flag", &flag);
 	     i++)
 		flags |= flag;
 	check_memory_policy(r, &node, mode, flags, nodes != NULL);

@@ -110,8 +110,8 @@ const struct spec_word spec_rlimit_words[] = {
 const size_t spec_rlimit_count = ARRAY_SIZE(spec_rlimit_words);
 
 const struct spec_word spec_namespace_words[] = {
-	{ "pid", SPEC_NS_PID },   { "network", SPEC_NS_NETWORK }, { "mount", SPEC_NS_MOUNT },
-	{ "ipc", SPEC_NS_IPC },   { "uts", SPEC_NS_UTS },         { "user", SPEC_NS_USER },
+	{ "pid", SPEC_NS_PID },	  { "network", SPEC_NS_NETWORK }, { "mount", SPEC_NS_MOUNT },
+	{ "ipc", SPEC_NS_IPC },	  { "uts", SPEC_NS_UTS },	  { "user", SPEC_NS_USER },
 	{ "time", SPEC_NS_TIME }, { "cgroup", SPEC_NS_CGROUP },
 };
 const size_t spec_namespace_count = ARRAY_SIZE(spec_namespace_words);
@@ -131,7 +131,7 @@ const size_t spec_propagation_count = ARRAY_SIZE(spec_propagation_words);
 
 /* sched(7), include/uapi/linux/sched.h */
 const struct spec_word spec_policy_words[] = {
-	{ "SCHED_OTHER", 0 }, { "SCHED_FIFO", 1 }, { "SCHED_RR", 2 },       { "SCHED_BATCH", 3 },
+	{ "SCHED_OTHER", 0 }, { "SCHED_FIFO", 1 }, { "SCHED_RR", 2 },	    { "SCHED_BATCH", 3 },
 	{ "SCHED_ISO", 4 },   { "SCHED_IDLE", 5 }, { "SCHED_DEADLINE", 6 },
 };
 const size_t spec_policy_count = ARRAY_SIZE(spec_policy_words);
@@ -146,9 +146,12 @@ const size_t spec_policy_flag_count = ARRAY_SIZE(spec_policy_flag_words);
 
 /* set_mempolicy(2), include/uapi/linux/mempolicy.h */
 const struct spec_word spec_mempolicy_words[] = {
-	{ "MPOL_DEFAULT", 0 },    { "MPOL_PREFERRED", 1 },
-	{ "MPOL_BIND", 2 },       { "MPOL_INTERLEAVE", 3 },
-	{ "MPOL_LOCAL", 4 },      { "MPOL_PREFERRED_MANY", 5 },
+	{ "MPOL_DEFAULT", 0 },
+	{ "MPOL_PREFERRED", 1 },
+	{ "MPOL_BIND", 2 },
+	{ "MPOL_INTERLEAVE", 3 },
+	{ "MPOL_LOCAL", 4 },
+	{ "MPOL_PREFERRED_MANY", 5 },
 	{ "MPOL_WEIGHTED_INTERLEAVE", 6 },
 };
 const size_t spec_mempolicy_count = ARRAY_SIZE(spec_mempolicy_words);

@@ -10,7 +10,8 @@
 #include "util/limits.h"
 
 #define ID_MAX (UINT32_MAX - 1) /* (uid_t)-1 means "no change" to the kernel */
-#define CPU_LIMIT 8192u /* processors that a list may name: the largest NR_CPUS of any configuration */
+#define CPU_LIMIT                                                                                  \
+	8192u /* processors that a list may name: the largest NR_CPUS of any configuration */
 #define POLICY_FIFO 1
 #define POLICY_RR 2
 #define POLICY_ISO 4
@@ -197,9 +198,9 @@ static void read_scheduler(struct spec_reader *r, const struct spec_node *at,
 	if (!realtime && has_priority)
 		spec_fail(r, &node, "priority", "is for SCHED_FIFO and SCHED_RR only");
 	n = spec_array(r, &node, "flags", &flags);
-	for (size_t i = 0; i < n && spec_item_word(r, &flags, i, spec_policy_flag_words,
-						   spec_policy_flag_count, "scheduling flag",
-						   &flag);
+	for (size_t i = 0;
+	     i < n && spec_item_word(r, &flags, i, spec_policy_flag_words, spec_policy_flag_count,
+				     "scheduling flag", &flag);
 	     i++)
 		s->flags |= (uint64_t)flag;
 	spec_uint(r, &node, "runtime", UINT64_MAX, &s->runtime);

@@ -116,6 +116,14 @@ static void path_text(const struct spec_node *at, const char *key, char *buf, si
 		snprintf(buf + used, size - used, "%s%s", used ? "." : "", key);
 }
 
+/* Keys and values come from anybody. */
+static void one_line(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = '?';
+}
+
 __attribute__((format(printf, 5, 0))) static void failv(struct spec_reader *r,
 							const struct spec_node *at, const char *key,
 							enum fault_code code, const char *fmt,
@@ -131,10 +139,8 @@ __attribute__((format(printf, 5, 0))) static void failv(struct spec_reader *r,
 		return;
 	fault_prefix(r->f, "%s", path);
 	fault_arg(r->f, path);
-	/* Keys and values come from anybody; a message is one line. */
-	for (char *p = r->f->message; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	one_line(r->f->message);
+	one_line(r->f->argument);
 }
 
 void spec_fail(struct spec_reader *r, const struct spec_node *at, const char *key, const char *fmt,

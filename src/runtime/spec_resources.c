@@ -16,7 +16,8 @@
 
 static void check_memory(struct spec_reader *r, const struct spec_node *at)
 {
-	static const char *const limits[] = { "limit", "reservation", "swap", "kernel", "kernelTCP" };
+	static const char *const limits[] = { "limit", "reservation", "swap", "kernel",
+					      "kernelTCP" };
 	static const char *const flags[] = { "disableOOMKiller", "useHierarchy",
 					     "checkBeforeUpdate" };
 	struct spec_node node;
@@ -150,8 +151,7 @@ static void check_network(struct spec_reader *r, const struct spec_node *at)
 	n = spec_array(r, &node, "priorities", &array);
 	for (size_t i = 0; i < n && spec_item(r, &array, i, &item); i++) {
 		spec_require(r, &item, "name", spec_peek(r, &item, "name", &name));
-		spec_require(r, &item, "priority",
-			     spec_uint(r, &item, "priority", UINT32_MAX, &v));
+		spec_require(r, &item, "priority", spec_uint(r, &item, "priority", UINT32_MAX, &v));
 	}
 }
 

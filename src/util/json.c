@@ -66,8 +66,7 @@ int json_parse(const char *text, size_t size, json_object **out, struct fault *f
 	}
 	json_tokener_free(tok);
 	if (err != json_tokener_success)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s",
-				 json_tokener_error_desc(err));
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s", json_tokener_error_desc(err));
 	if (!j && !is_null_text(text, size))
 		return no_memory(f);
 	*out = j;
@@ -107,8 +106,7 @@ static int check_text(const char *p, size_t n, struct fault *f)
 			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "NUL in a string");
 		len = json_utf8(p + i, n - i);
 		if (!len)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
-					 "invalid UTF-8 in a string");
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "invalid UTF-8 in a string");
 		i += len;
 	}
 	if (n > INT_MAX)
@@ -286,7 +284,7 @@ static void to_mp(json_object *j, msgpack_packer *pk)
 	}
 	case json_type_object:
 		msgpack_pack_map(pk, (size_t)json_object_object_length(j));
-		json_object_object_foreach(j, key, value) {
+		json_object_object_foreach (j, key, value) {
 			mp_pack_key(pk, key);
 			to_mp(value, pk);
 		}

@@ -121,8 +121,7 @@ size_t json_utf8(const char *text, size_t n)
 
 static void skip_space(struct scan *s)
 {
-	while (s->p < s->end &&
-	       (*s->p == ' ' || *s->p == '\n' || *s->p == '\t' || *s->p == '\r'))
+	while (s->p < s->end && (*s->p == ' ' || *s->p == '\n' || *s->p == '\t' || *s->p == '\r'))
 		s->p++;
 }
 
@@ -230,8 +229,8 @@ static int scan_string(struct scan *s, bool *escaped)
 				return r;
 			*escaped = true;
 		} else if (c < 0x20) {
-			return fail(s, s->p, c ? "control character 0x%02x in a string"
-					       : "NUL in a string",
+			return fail(s, s->p,
+				    c ? "control character 0x%02x in a string" : "NUL in a string",
 				    c);
 		} else if (c < 0x80) {
 			s->p++;

@@ -130,16 +130,26 @@ static void test_bad(void **state)
 static void test_utf8(void **state)
 {
 	static const char *const texts[] = {
-		"\"\xff\"",         "\"\xc0\x80\"",     "\"\xc1\xbf\"",         "\"\xe0\x80\x80\"",
-		"\"\xed\xa0\x80\"", "\"\xf5\x80\x80\"", "\"\xf0\x80\x80\x80\"", "\"\xf4\x90\x80\x80\"",
-		"\"\x80\"",         "\"\xc3\"",         "\"\xe2\x82\"",         "\"\xf0\x9f\x98",
+		"\"\xff\"",
+		"\"\xc0\x80\"",
+		"\"\xc1\xbf\"",
+		"\"\xe0\x80\x80\"",
+		"\"\xed\xa0\x80\"",
+		"\"\xf5\x80\x80\"",
+		"\"\xf0\x80\x80\x80\"",
+		"\"\xf4\x90\x80\x80\"",
+		"\"\x80\"",
+		"\"\xc3\"",
+		"\"\xe2\x82\"",
+		"\"\xf0\x9f\x98",
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		bad(texts[i], strlen(texts[i]), "line 1, column 2: invalid UTF-8 in a string");
 	/* Columns count characters. */
-	BAD("[\"\xe2\x82\xac\xf0\x9f\x98\x80\",x]", "line 1, column 7: 'x' where a value should be");
+	BAD("[\"\xe2\x82\xac\xf0\x9f\x98\x80\",x]",
+	    "line 1, column 7: 'x' where a value should be");
 }
 
 static void test_duplicates(void **state)
@@ -321,11 +331,11 @@ static void test_from_mp_depth(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),       cmocka_unit_test(test_unsigned),
-		cmocka_unit_test(test_bad),        cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_good),	   cmocka_unit_test(test_unsigned),
+		cmocka_unit_test(test_bad),	   cmocka_unit_test(test_utf8),
 		cmocka_unit_test(test_duplicates), cmocka_unit_test(test_depth),
-		cmocka_unit_test(test_file),       cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_from_mp),    cmocka_unit_test(test_from_mp_depth),
+		cmocka_unit_test(test_file),	   cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_from_mp),	   cmocka_unit_test(test_from_mp_depth),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
