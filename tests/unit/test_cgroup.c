@@ -144,7 +144,6 @@ static void test_layout(void **state)
 static void test_mountinfo(void **state)
 {
 	char name[] = "/tmp/davit-unit-XXXXXX", text[4096], a[64], b[64], u[64];
-	CLEANUP_CLOSE int fd = -1;
 	struct cgroup_host *h = NULL;
 	struct fault f = { 0 };
 	FILE *file;
