@@ -42,5 +42,7 @@ struct davit {
 	struct tasks *tasks; /* core/task.c */
 	struct fifo_watches *fifos; /* core/fifo_watch.c */
 	struct subscriptions *subscriptions; /* core/svc_events.c */
+	struct server_facts *facts; /* core/svc_server.c */
+	struct reactor *reactor; /* core/reactor.c */
 	bool stopping;
 };

@@ -11,7 +11,7 @@
  * five times in ten seconds. Each start hands over, in this order: the listening socket (inherited), the fds, the exits that
  * no journal has yet.
  *
- * An exit, in order: seen without reaping; appended to the exit log; reaped; sent; acknowledged by the reactor when it is in the
+ * An exit, in order: seen without reaping; appended to the exit log; sent; reaped; acknowledged by the reactor when it is in the
  * journal; forgotten. So whichever process dies in between, somebody still has it.
  *
  * Nothing here waits for the reactor: what its socket does not take is sent when poll() says so. A message of the reactor is read
@@ -404,8 +404,11 @@ static void children_reap(struct guardian *g)
 		if (!si.si_pid)
 			return;
 		reactor = si.si_pid == g->reactor;
-		if (!reactor)
+		if (!reactor) {
 			child_ended(g, &si);
+			/* before the pid is free: who finds it gone has its status in the socket */
+			send_due(g);
+		}
 		waitid(P_PID, (id_t)si.si_pid, &(siginfo_t){ 0 }, WEXITED | WNOHANG);
 		if (reactor)
 			reactor_ended(g, &si);

@@ -243,14 +243,15 @@ int keep_new(struct keep **out, struct event_base *base, int sock, const struct 
 	k->user = user;
 	k->read = event_new(base, sock, EV_READ | EV_PERSIST, on_read, k);
 	k->write = event_new(base, sock, EV_WRITE | EV_PERSIST, on_write, k);
+	*out = k;
 	r = k->read && k->write ? handover(k) : -ENOMEM;
 	if (r >= 0 && event_add(k->read, NULL) < 0)
 		r = -ENOMEM;
 	if (r < 0) {
+		*out = NULL;
 		keep_free(k);
 		return r;
 	}
-	*out = k;
 	return 0;
 }
 

@@ -22,7 +22,7 @@ struct keep_handlers {
 	void (*lost)(void *user); /* the guardian is gone */
 };
 
-/* sock is taken over. Reads the hand-over (blocking, before the loop runs), then attaches to base. */
+/* sock is taken over. Reads the hand-over (blocking, before the loop runs), then attaches to base. *out is set before the handlers are called: they may use it. */
 int keep_new(struct keep **out, struct event_base *base, int sock, const struct keep_handlers *handlers, void *user);
 void keep_free(struct keep *k);
 /* The guardian gets a duplicate; the caller keeps fd. A key that exists is replaced. Keys: "KIND/NS/ID[/EXEC][/NAME]", at most 300 bytes. */

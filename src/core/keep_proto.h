@@ -7,8 +7,7 @@
  * always the same binary, or, across an upgrade, speak the version that HELLO names.
  *
  * After the start the guardian sends HELLO, an ITEM for each fd it holds, a STATUS for each exit not acknowledged
- * yet, then END; later a STATUS for each child that ends. The reactor says READY once it serves. What it says before END is not read by anybody
- * that waits for it, so it says nothing before.
+ * yet, then END; later a STATUS for each child that ends. The reactor says READY once it serves.
  */
 #pragma once
 

@@ -28,6 +28,8 @@
 
 #define LISTEN_FDS_START 3
 
+#define FORMER_SECONDS 15 /* longer than a reactor takes to end */
+
 enum { LOCK_GUARDIAN, LOCK_REACTOR };
 
 void places_init(struct places *p)
@@ -152,6 +154,17 @@ static int lock_guardian(struct places *p, const struct davit_config *c, struct 
 	if (r < 0)
 		return fault_sys(f, -r, "lock", "lock");
 	return 0;
+}
+
+/* A guardian that was killed leaves a reactor behind, which is about to end and still listens. */
+static int await_reactor(struct places *p, unsigned seconds, struct fault *f)
+{
+	struct flock none = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = LOCK_REACTOR, .l_len = 1 };
+	int r = places_lock_reactor(p, seconds, f);
+
+	if (r >= 0 && fcntl(p->lock_fd, F_SETLK, &none) < 0)
+		return fault_sys(f, errno, "unlock", "lock");
+	return r;
 }
 
 int places_lock_reactor(const struct places *p, unsigned seconds, struct fault *f)
@@ -288,6 +301,9 @@ int places_open(struct places *p, const struct davit_config *c, struct fault *f)
 	if (r < 0)
 		return r;
 	r = lock_guardian(p, c, f);
+	if (r < 0)
+		return r;
+	r = await_reactor(p, FORMER_SECONDS, f);
 	if (r < 0)
 		return r;
 	r = state_mode(p, c->state, f);

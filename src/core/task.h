@@ -6,8 +6,10 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "ipc/method.h"
 
@@ -29,6 +31,8 @@ int tasks_replay(void *user /* struct davit */, const char *key, const void *val
 void tasks_snapshot(void *user /* struct davit */, struct journal *j);
 void tasks_keep_item(void *user /* struct davit */, const char *key, int fd);
 int tasks_recover(struct davit *d);
+/* Whether this is a task's process. starttime 0: not known, the pid alone counts. */
+bool tasks_have_process(struct davit *d, pid_t pid, uint64_t starttime);
 
 /*
  * Ends every task with SIGKILL and removes it, then calls done (never from inside this call). For server.shutdown {kill: true}.

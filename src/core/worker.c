@@ -213,20 +213,26 @@ int worker_pool_new(struct worker_pool **out, struct event_base *base, const cha
 	return 0;
 }
 
+void worker_pool_drain(struct worker_pool *p)
+{
+	bool more = true;
+
+	while (more) {
+		pthread_mutex_lock(&p->lock);
+		while (!p->finished.first && (p->n_waiting || p->n_running))
+			pthread_cond_wait(&p->idle, &p->lock);
+		more = p->finished.first;
+		pthread_mutex_unlock(&p->lock);
+		pool_deliver(p);
+	}
+}
+
 void worker_pool_free(struct worker_pool *p)
 {
 	if (!p)
 		return;
-	/* a callback may submit again, so: until nothing waits, nothing runs and nothing is left to deliver */
-	for (;;) {
-		pthread_mutex_lock(&p->lock);
-		while (!p->finished.first && (p->n_waiting || p->n_running))
-			pthread_cond_wait(&p->idle, &p->lock);
-		if (!p->finished.first)
-			break;
-		pthread_mutex_unlock(&p->lock);
-		pool_deliver(p);
-	}
+	worker_pool_drain(p);
+	pthread_mutex_lock(&p->lock);
 	p->ending = true;
 	pthread_cond_broadcast(&p->wake);
 	pthread_mutex_unlock(&p->lock);

@@ -22,7 +22,9 @@ struct worker_job { /* embedded in the caller's struct; the caller frees it in d
 
 /* threads >= 1; started on the first submit, with all signals blocked and a stack of `stack` bytes (0: 256 KiB). name at most 15 bytes. */
 int worker_pool_new(struct worker_pool **out, struct event_base *base, const char *name, unsigned threads, size_t stack);
-/* Waits for running and queued jobs, runs their done, then joins. */
+/* Waits for running and queued jobs and runs their done, also of those that a done submits here; the pool stays usable. */
+void worker_pool_drain(struct worker_pool *pool);
+/* Drains, then joins. */
 void worker_pool_free(struct worker_pool *pool);
 void worker_submit(struct worker_pool *pool, struct worker_job *job); /* never fails */
 struct worker_stats {
