@@ -299,8 +299,11 @@ static int probe_wp_async(void)
 
 static int probe_psi(void)
 {
-	/* half of a second of every second: it goes with the fd */
-	static const char trigger[] = "some 500000 1000000";
+	/*
+	 * One second of every two; it goes with the fd. Without CAP_SYS_RESOURCE the window has to be a
+	 * multiple of two seconds. The last byte is cut off by the kernel: the NUL is part of it.
+	 */
+	static const char trigger[] = "some 1000000 2000000";
 	CLEANUP_CLOSE int fd = open("/proc/pressure/memory", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
 	if (fd < 0)
