@@ -267,6 +267,13 @@ struct spec_blob *container_spec(struct container *c)
 	return spec_blob_ref(c->record->spec);
 }
 
+void containers_get_stats(struct davit *d, struct containers_stats *out)
+{
+	out->containers = d->containers->count;
+	out->namespaces = namespaces_count(d);
+	out->specs = spec_table_count(d->containers->specs);
+}
+
 struct task *container_task(const struct container *c)
 {
 	return c->task;

@@ -42,6 +42,11 @@ void spec_blob_put(struct spec_blob *b);
 /* Decompressed text, malloc'ed, for any thread. */
 int spec_blob_text(const struct spec_blob *b, char **text, size_t *size);
 
+struct containers_stats {
+	uint64_t containers, namespaces, specs; /* specs: distinct ones */
+};
+void containers_get_stats(struct davit *d, struct containers_stats *out);
+
 /* The container's task, NULL for none. Set by core/task.c. A container with a task cannot be deleted. */
 struct task *container_task(const struct container *c);
 void container_set_task(struct container *c, struct task *t);

@@ -44,5 +44,6 @@ struct davit {
 	struct subscriptions *subscriptions; /* core/svc_events.c */
 	struct server_facts *facts; /* core/svc_server.c */
 	struct reactor *reactor; /* core/reactor.c */
-	bool stopping;
+	bool ending; /* server.shutdown was called */
+	bool stopping; /* the orderly end has begun: nothing new is accepted */
 };

@@ -144,6 +144,11 @@ bool namespace_empty(struct davit *d, const char *name)
 	return !ns || !ns->users;
 }
 
+size_t namespaces_count(const struct davit *d)
+{
+	return d->namespaces->count;
+}
+
 void namespaces_each(struct davit *d, void (*fn)(void *user, const char *name), void *user)
 {
 	struct namespace *ns;

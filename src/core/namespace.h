@@ -20,4 +20,5 @@ const char *namespace_name(const struct namespace *ns);
 /* What lives in it, also what is just being made: as long as there is any, it is not deleted. */
 void namespace_use(struct namespace *ns);
 void namespace_unuse(struct namespace *ns);
+size_t namespaces_count(const struct davit *d);
 void namespaces_each(struct davit *d, void (*fn)(void *user, const char *name), void *user);
