@@ -254,8 +254,11 @@ static void run(struct ipc_conn *c, struct ipc_request *req)
 	c->current = req;
 	e->calls++;
 	if (s->on_namespace && !(e->method->flags & IPC_NO_NAMESPACE) &&
-	    s->on_namespace(s->on_namespace_user, req, req->ns))
+	    s->on_namespace(s->on_namespace_user, req, req->ns)) {
+		if (c->current)
+			ipc_reply_error(req, FAULT_INTERNAL, "namespace", "no reason was given");
 		return;
+	}
 	e->method->handler(req, e->user);
 	if (c->current) {
 		c->current = NULL;

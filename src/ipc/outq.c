@@ -148,7 +148,8 @@ int outq_put_fds(struct outq *q, const void *data, size_t size, const int *fds, 
 			close(fds[i]);
 		return -ENOMEM;
 	}
-	memcpy(set->fds, fds, n * sizeof(*fds));
+	if (n)
+		memcpy(set->fds, fds, n * sizeof(*fds));
 	set->n = n;
 	memcpy(c->data, data, size);
 	c->size = size;
