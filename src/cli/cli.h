@@ -81,6 +81,7 @@ struct cli { /* one invocation */
 	size_t n_args;
 
 	const char *socket; /* NULL: the default */
+	char *own_socket; /* freed at the end */
 	const char *ns;
 	bool ns_given; /* by option or environment */
 	bool autostart;

@@ -10,19 +10,23 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/autostart.h"
 #include "cli/js.h"
 #include "cli/mem.h"
 #include "ipc/client.h"
+#include "util/clock.h"
 #include "util/json.h"
 #include "util/mp.h"
 
-#define DEFAULT_SOCKET "/run/davit/davit.sock"
+#define DEFAULT_STATE "/run/davit"
+#define SOCKET_NAME "davit.sock"
+#define RECONNECT_SECONDS 30
 
 const char *cli_socket(const struct cli *cli)
 {
-	return cli->socket ? cli->socket : DEFAULT_SOCKET;
+	return cli->socket ? cli->socket : DEFAULT_STATE "/" SOCKET_NAME;
 }
 
 void cli_reply_free(struct cli_reply *r)
@@ -77,6 +81,24 @@ void cli_disconnect(struct cli *cli)
 	if (cli->client)
 		client_close(cli->client);
 	cli->client = NULL;
+}
+
+int cli_reconnect(struct cli *cli, struct fault *f)
+{
+	int64_t deadline = clock_mono() + RECONNECT_SECONDS * CLOCK_NS_PER_SEC;
+	int r;
+
+	cli_disconnect(cli);
+	cli->autostart = false;
+	while ((r = cli_connect(cli, f)) < 0) {
+		/* Its socket stays while it is restarted; only one that was replaced makes this wait. */
+		struct timespec pause = { .tv_nsec = 100000000 };
+
+		if (f->code != FAULT_UNAVAILABLE || clock_mono() > deadline)
+			return r;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
 }
 
 int cli_fd(const struct cli *cli)

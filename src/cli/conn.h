@@ -31,6 +31,8 @@ void cli_reply_free(struct cli_reply *r); /* NULL is fine */
 int cli_connect(struct cli *cli, struct fault *f);
 /* Drops the connection and what was kept: the next call connects again. */
 void cli_disconnect(struct cli *cli);
+/* After a broken connection: to the same daemon, which is being restarted. Starts none; waits for half a minute. */
+int cli_reconnect(struct cli *cli, struct fault *f);
 /* Where the daemon's socket is. */
 const char *cli_socket(const struct cli *cli);
 

@@ -7,11 +7,17 @@
  */
 #include "cli/run.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "cli/conn.h"
 #include "cli/js.h"
+#include "cli/mem.h"
+#include "cli/output.h"
 #include "cli/session.h"
+#include "util/clock.h"
+
+#define REMOVAL_SECONDS 10 /* poststop hooks may take a while */
 
 static json_object *create_params(const struct run *run)
 {
@@ -46,6 +52,46 @@ int run_remove(struct cli *cli, const char *id, bool force, struct fault *f)
 	return cli_call(cli, "containers.delete", p, NULL, f);
 }
 
+/*
+ * The daemon removes the container after its end, also when nobody is there any more to ask for it. Who runs it in the foreground wants it gone on return,
+ * and so listens for that.
+ */
+static int watch_removal(struct cli *cli, const char *id, struct fault *f)
+{
+	char *filter CLEANUP_FREE = mem_printf("topic==/containers/delete,event.id==\"%s\"", id);
+	json_object *p = js_object();
+
+	js_push_str(js_array_at(p, "filters"), filter);
+	js_set_str(p, "namespace", cli->ns);
+	return cli_call(cli, "events.subscribe", p, NULL, f);
+}
+
+static int await_removal(struct cli *cli, const char *id, struct fault *f)
+{
+	int64_t deadline = clock_mono() + REMOVAL_SECONDS * CLOCK_NS_PER_SEC;
+
+	for (;;) {
+		int64_t ms = (deadline - clock_mono()) / 1000000;
+		struct cli_reply *reply;
+		bool notified;
+		int r;
+
+		if (ms <= 0)
+			break;
+		r = cli_recv(cli, (int)ms, &reply, f);
+		if (r == -EAGAIN)
+			continue;
+		if (r < 0)
+			return r;
+		notified = reply->notification;
+		cli_reply_free(reply);
+		if (notified)
+			return 0;
+	}
+	/* It does not come: the answer to doing it ourselves tells why. */
+	return run_remove(cli, id, false, f);
+}
+
 static int foreground(struct cli *cli, const struct run *run, struct session *s, int *status, struct fault *f)
 {
 	json_object *p = create_params(run), *answer CLEANUP_JSON = NULL;
@@ -53,6 +99,11 @@ static int foreground(struct cli *cli, const struct run *run, struct session *s,
 	int fds[3], r;
 
 	session_stdio(s, p, fds, &n_fds);
+	r = run->remove ? watch_removal(cli, run->id, f) : 0;
+	if (r < 0) {
+		json_object_put(p);
+		return r;
+	}
 	r = cli_call_fds(cli, "tasks.create", p, fds, n_fds, NULL, f);
 	if (r < 0)
 		return r;
@@ -83,13 +134,15 @@ int run_foreground(struct cli *cli, const struct run *run, int *status, struct f
 	if (r < 0)
 		return r;
 	r = foreground(cli, run, s, status, f);
-	session_free(s);
-	if (r == 0 && run->remove) {
-		/* The daemon does it as well, for those who are not there at the end: whoever comes first. */
-		r = run_remove(cli, run->id, false, f);
+	if (r == 0 && run->remove && !session_notified(s)) {
+		r = await_removal(cli, run->id, f);
 		if (r < 0 && f->code == FAULT_NOT_FOUND)
 			r = 0;
+		if (r < 0)
+			cli_warn("%s ended but could not be removed: %s", run->id, f->message);
+		r = 0;
 	}
+	session_free(s);
 	return r;
 }
 

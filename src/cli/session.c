@@ -32,7 +32,6 @@
 
 #define CHUNK 16384u
 #define DRAIN_MS 2000 /* output that is still on its way after the end */
-#define RECONNECT_SECONDS 30
 #define REATTACH_MS 500 /* a stream that ended without the process: the daemon found us too slow */
 
 struct session {
@@ -45,6 +44,7 @@ struct session {
 	uint32_t wait_id;
 	bool waiting;
 
+	bool notified; /* a notification came: the caller's subscription */
 	bool lost; /* the stream ended and the end of the process is not known yet */
 
 	bool stdin_open, held, last_newline;
@@ -98,6 +98,11 @@ void session_free(struct session *s)
 	fd_close(&s->signal_fd);
 	sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
 	free(s);
+}
+
+bool session_notified(const struct session *s)
+{
+	return s->notified;
 }
 
 static void pass_fd(json_object *params, const char *name, int fd, int *fds, size_t *n_fds)
@@ -290,22 +295,13 @@ static void drain(struct session *s)
 	}
 }
 
-/* The daemon is being restarted; its socket stays, and its tasks as well. */
+/* The daemon is being restarted; its tasks go on. */
 static int reconnect(struct session *s, struct fault *f)
 {
-	int64_t deadline = clock_mono() + RECONNECT_SECONDS * CLOCK_NS_PER_SEC;
-	int r;
+	int r = cli_reconnect(s->cli, f);
 
-	cli_disconnect(s->cli);
-	s->cli->autostart = false;
-	while ((r = cli_connect(s->cli, f)) < 0) {
-		struct timespec pause = { .tv_nsec = 100000000 };
-
-		if (f->code != FAULT_UNAVAILABLE || clock_mono() > deadline)
-			return r;
-		nanosleep(&pause, NULL);
-	}
-	r = session_wait(s, f);
+	if (r == 0)
+		r = session_wait(s, f);
 	if (r == 0 && s->tty && s->stream >= 0) {
 		/* When the process has ended meanwhile, there is nothing to attach to; the wait tells. */
 		fd_close(&s->stream);
@@ -325,6 +321,7 @@ static int on_reply(struct session *s, json_object **answer, struct fault *f)
 			return 0;
 		if (r < 0)
 			return f->err == EPIPE ? reconnect(s, f) : r;
+		s->notified |= reply->notification;
 		if (reply->notification || reply->msgid != s->wait_id) {
 			cli_reply_free(reply);
 			continue;

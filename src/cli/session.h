@@ -33,3 +33,5 @@ int session_wait(struct session *s, struct fault *f);
  * meanwhile is waited for.
  */
 int session_loop(struct session *s, json_object **answer, struct fault *f);
+/* Whether a notification came meanwhile (of the one subscription that the caller has made). */
+bool session_notified(const struct session *s);
