@@ -16,7 +16,10 @@
 
 struct db;
 
-/* Opens or makes ROOT/meta.db (mode 0600) and migrates it. Can be used from any one thread at a time. */
+/*
+ * Opens or makes ROOT/meta.db (mode 0600) and migrates it. -EUCLEAN: damaged, -EPROTO: of a newer version, -EEXIST: of another
+ * program, -EBUSY: locked; in all these cases the file is left as it is. Can be used from any one thread at a time.
+ */
 int db_open(struct db **out, const char *root, struct fault *f);
 void db_close(struct db *db);
 
@@ -30,6 +33,7 @@ struct db_namespace {
 	size_t n_labels;
 };
 int db_namespace_put(struct db *db, const struct db_namespace *ns, struct fault *f);
+/* Of the deletes: what is not there is no error. Of the walks: a non-zero answer of fn ends them and is returned; a fault is fn's to fill. */
 int db_namespace_delete(struct db *db, const char *name, struct fault *f);
 int db_namespace_each(struct db *db, int (*fn)(void *user, const struct db_namespace *ns), void *user, struct fault *f);
 
