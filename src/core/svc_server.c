@@ -34,6 +34,7 @@
 #include "util/fd.h"
 #include "util/limits.h"
 #include "util/mp.h"
+#include "util/probe.h"
 
 #ifndef DAVIT_VERSION
 #define DAVIT_VERSION "0.0.0"
@@ -50,6 +51,8 @@ struct server_facts {
 	STAILQ_HEAD(, info_waiter) waiters; /* in their requests' zones */
 	bool known;
 	struct program_version criu;
+	struct probe_feature features[PROBE_FEATURES];
+	size_t n_features;
 };
 
 int server_facts_new(struct server_facts **out)
@@ -158,7 +161,9 @@ static void info_answer(struct davit *d, struct ipc_request *req)
 	mp_pack_key(pk, "criu");
 	pack_criu(pk, d->facts);
 	mp_pack_key(pk, "features");
-	msgpack_pack_map(pk, 0);
+	msgpack_pack_map(pk, d->facts->n_features);
+	for (size_t i = 0; i < d->facts->n_features; i++)
+		mp_pack_key_bool(pk, d->facts->features[i].name, d->facts->features[i].available);
 	mp_pack_key(pk, "limits");
 	pack_limits(pk);
 	mp_pack_key_str(pk, "journal", journal_id(d->journal));
@@ -170,6 +175,7 @@ static void facts_run(struct worker_job *job)
 	struct server_facts *s = container_of(job, struct server_facts, job);
 
 	program_version(s->d->config.criu, "--version", "Version:", &s->criu);
+	s->n_features = probe_features(s->features);
 }
 
 static void version_reaped(void *user, const struct reaper_status *status)
@@ -408,7 +414,7 @@ static const struct ipc_field info_result[] = {
 	{ "kernel", "str", "release" },
 	{ "cgroup", "map", "layout (v1, hybrid, v2), controllers" },
 	{ "criu", "map", "path, available, version, problem" },
-	{ "features", "map", "what the kernel can do: name to {available, since, doc}" },
+	{ "features", "map", "what the kernel can do: name to bool" },
 	{ "limits", "map", "name to number" },
 	{ "journal", "str", "identity of the event journal" },
 	{ 0 },

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The worker pool: every job runs once, off the loop, and is delivered once, on it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/worker.h"
+#include "util/container_of.h"
+
+struct note {
+	struct worker_job job;
+	struct worker_pool *pool;
+	unsigned number;
+	pthread_t ran_in;
+	atomic_int *gate; /* waits until it is not 0 */
+	struct note *then; /* submitted by done */
+	bool blocked; /* SIGTERM was blocked in the worker */
+	int runs, dones;
+};
+
+static unsigned done_order[4096], n_done;
+
+static void note_run(struct worker_job *job)
+{
+	struct note *n = container_of(job, struct note, job);
+	sigset_t set;
+
+	while (n->gate && !atomic_load(n->gate))
+		usleep(100);
+	pthread_sigmask(SIG_BLOCK, NULL, &set);
+	n->blocked = sigismember(&set, SIGTERM);
+	n->ran_in = pthread_self();
+	n->runs++;
+}
+
+static void note_done(struct worker_job *job)
+{
+	struct note *n = container_of(job, struct note, job);
+
+	n->dones++;
+	done_order[n_done++] = n->number;
+	if (n->then)
+		worker_submit(n->pool, &n->then->job);
+}
+
+static void note_init(struct note *n, struct worker_pool *pool, unsigned number)
+{
+	memset(n, 0, sizeof(*n));
+	n->job = (struct worker_job){ .run = note_run, .done = note_done };
+	n->pool = pool;
+	n->number = number;
+}
+
+static void loop_until(struct event_base *base, unsigned count)
+{
+	while (n_done < count)
+		assert_int_equal(event_base_loop(base, EVLOOP_ONCE), 0);
+}
+
+static struct worker_pool *pool_new(struct event_base *base, unsigned threads)
+{
+	struct worker_pool *p;
+
+	n_done = 0;
+	assert_int_equal(worker_pool_new(&p, base, "test", threads, 0), 0);
+	return p;
+}
+
+static void test_arguments(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct worker_pool *p;
+
+	(void)state;
+	assert_int_equal(worker_pool_new(&p, base, "test", 0, 0), -EINVAL);
+	assert_int_equal(worker_pool_new(&p, base, "a name of 17 chars", 1, 0), -EINVAL);
+	worker_pool_free(NULL);
+	event_base_free(base);
+}
+
+static void test_one_thread_keeps_order(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct worker_pool *p = pool_new(base, 1);
+	struct note *notes = calloc(1000, sizeof(*notes));
+
+	(void)state;
+	for (unsigned i = 0; i < 1000; i++) {
+		note_init(&notes[i], p, i);
+		worker_submit(p, &notes[i].job);
+	}
+	loop_until(base, 1000);
+	for (unsigned i = 0; i < 1000; i++) {
+		assert_int_equal(done_order[i], i);
+		assert_int_equal(notes[i].runs, 1);
+		assert_int_equal(notes[i].dones, 1);
+		assert_true(notes[i].blocked);
+		assert_false(pthread_equal(notes[i].ran_in, pthread_self()));
+	}
+	worker_pool_free(p);
+	free(notes);
+	event_base_free(base);
+}
+
+static void test_threads_start_when_needed(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct worker_pool *p = pool_new(base, 3);
+	struct worker_stats s;
+	struct note notes[5];
+	atomic_int gate = 0;
+
+	(void)state;
+	worker_pool_stats(p, &s);
+	assert_int_equal(s.threads, 0);
+	for (unsigned i = 0; i < 5; i++) {
+		note_init(&notes[i], p, i);
+		notes[i].gate = &gate;
+		worker_submit(p, &notes[i].job);
+	}
+	do {
+		usleep(100);
+		worker_pool_stats(p, &s);
+	} while (s.running < 3);
+	assert_int_equal(s.threads, 3);
+	assert_int_equal(s.queued, 2);
+	assert_int_equal(s.finished, 0);
+	/* the loop goes on meanwhile */
+	assert_true(event_base_loop(base, EVLOOP_NONBLOCK) >= 0);
+	assert_int_equal(n_done, 0);
+	atomic_store(&gate, 1);
+	loop_until(base, 5);
+	worker_pool_stats(p, &s);
+	assert_int_equal(s.finished, 5);
+	assert_int_equal(s.queued + s.running, 0);
+	worker_pool_free(p);
+	event_base_free(base);
+}
+
+static void test_one_job_one_thread(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct worker_pool *p = pool_new(base, 4);
+	struct worker_stats s;
+	struct note n;
+
+	(void)state;
+	for (unsigned i = 0; i < 20; i++) {
+		note_init(&n, p, i);
+		worker_submit(p, &n.job);
+		loop_until(base, i + 1);
+		usleep(1000); /* until it waits again */
+	}
+	worker_pool_stats(p, &s);
+	assert_int_equal(s.threads, 1);
+	worker_pool_free(p);
+	event_base_free(base);
+}
+
+static void test_free_delivers_all(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct worker_pool *p = pool_new(base, 2);
+	struct note notes[101];
+
+	(void)state;
+	note_init(&notes[100], p, 100);
+	for (unsigned i = 0; i < 100; i++) {
+		note_init(&notes[i], p, i);
+		if (i == 50)
+			notes[i].then = &notes[100];
+		worker_submit(p, &notes[i].job);
+	}
+	worker_pool_free(p);
+	assert_int_equal(n_done, 101);
+	for (unsigned i = 0; i < 101; i++)
+		assert_int_equal(notes[i].dones, 1);
+	event_base_free(base);
+}
+
+static void test_drain_leaves_the_pool_usable(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct worker_pool *p = pool_new(base, 2);
+	struct note a, b, c;
+
+	(void)state;
+	note_init(&a, p, 1);
+	note_init(&b, p, 2);
+	note_init(&c, p, 3);
+	a.then = &b;
+	worker_submit(p, &a.job);
+	worker_pool_drain(p);
+	assert_int_equal(n_done, 2);
+	worker_submit(p, &c.job);
+	loop_until(base, 3);
+	assert_int_equal(done_order[2], 3);
+	worker_pool_free(p);
+	event_base_free(base);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_arguments),
+		cmocka_unit_test(test_one_thread_keeps_order),
+		cmocka_unit_test(test_threads_start_when_needed),
+		cmocka_unit_test(test_one_job_one_thread),
+		cmocka_unit_test(test_free_delivers_all),
+		cmocka_unit_test(test_drain_leaves_the_pool_usable),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
