@@ -34,11 +34,15 @@ struct task *task_of_request(struct ipc_request *req, struct davit *d)
 static struct process *process_of_request(struct ipc_request *req, struct davit *d)
 {
 	struct task *t = task_of_request(req, d);
-	const char *exec_id = ipc_arg_str(req, "exec_id");
-	struct process key = { .exec_id = (char *)exec_id }, *p;
+	struct process key = { 0 }, *p;
+	const char *exec_id;
 
-	if (!t || !exec_id || !*exec_id)
-		return t ? &t->init : NULL;
+	if (!t) /* answered: the request is gone */
+		return NULL;
+	exec_id = ipc_arg_str(req, "exec_id");
+	if (!exec_id || !*exec_id)
+		return &t->init;
+	key.exec_id = (char *)exec_id;
 	p = RB_FIND(process_tree, &t->execs, &key);
 	if (p && process_visible(p))
 		return p;
