@@ -214,6 +214,16 @@ static void evict_locked(struct seccomp_cache *c)
 	}
 }
 
+static struct entry *lookup_locked(struct seccomp_cache *c, const unsigned char digest[DIGEST])
+{
+	struct entry *e;
+
+	TAILQ_FOREACH (e, &c->entries, link)
+		if (!memcmp(e->digest, digest, DIGEST))
+			return e;
+	return NULL;
+}
+
 /*
  * A reference on the entry with this digest, compiled; or on a new one that the caller has to compile
  * (state COMPILING); NULL when memory is out.
@@ -222,39 +232,27 @@ static struct entry *find_locked(struct seccomp_cache *c, const unsigned char di
 {
 	struct entry *e;
 
-again:
-	TAILQ_FOREACH (e, &c->entries, link)
-		if (!memcmp(e->digest, digest, DIGEST))
-			break;
-	if (!e) {
-		e = entry_new(2);
-		if (!e)
-			return NULL;
-		memcpy(e->digest, digest, DIGEST);
-		TAILQ_INSERT_HEAD(&c->entries, e, link);
-		c->n++;
-		evict_locked(c);
-		return e;
-	}
-	atomic_fetch_add_explicit(&e->refs, 1, memory_order_relaxed);
-	while (e->state == COMPILING)
-		pthread_cond_wait(&c->compiled, &c->lock);
-	if (e->state == FAILED) {
-		entry_put(e);
-		goto again;
-	}
-	/* While this thread waited, the entry may have been pushed out already. */
-	if (TAILQ_FIRST(&c->entries) != e) {
-		struct entry *in;
-
-		TAILQ_FOREACH (in, &c->entries, link)
-			if (in == e)
-				break;
-		if (in) {
-			TAILQ_REMOVE(&c->entries, e, link);
-			TAILQ_INSERT_HEAD(&c->entries, e, link);
+	while ((e = lookup_locked(c, digest))) {
+		atomic_fetch_add_explicit(&e->refs, 1, memory_order_relaxed);
+		while (e->state == COMPILING)
+			pthread_cond_wait(&c->compiled, &c->lock);
+		if (e->state == READY) {
+			/* While this thread waited, the entry may have been pushed out. */
+			if (lookup_locked(c, digest) == e) {
+				TAILQ_REMOVE(&c->entries, e, link);
+				TAILQ_INSERT_HEAD(&c->entries, e, link);
+			}
+			return e;
 		}
+		entry_put(e);
 	}
+	e = entry_new(2);
+	if (!e)
+		return NULL;
+	memcpy(e->digest, digest, DIGEST);
+	TAILQ_INSERT_HEAD(&c->entries, e, link);
+	c->n++;
+	evict_locked(c);
 	return e;
 }
 

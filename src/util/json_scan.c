@@ -200,7 +200,7 @@ static int scan_escape(struct scan *s, char **out)
 		lo = -1;
 		if (hi < 0xdc00 && s->end - s->p >= 6 && s->p[0] == '\\' && s->p[1] == 'u')
 			lo = hex4(s->p + 2, s->end);
-		if (lo < 0xdc00 || lo > 0xdfff)
+		if ((lo & ~0x3ff) != 0xdc00)
 			return fail(s, at, "half of a surrogate pair in a string");
 		s->p += 6;
 		c = 0x10000u + (((uint32_t)hi & 0x3ff) << 10 | ((uint32_t)lo & 0x3ff));

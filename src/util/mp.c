@@ -6,9 +6,9 @@
  *
  * Writers have one way to fail, memory. msgpack-c answers it from each call, and a buffer that lost
  * one write but took the next is a corrupt message. So a failed write marks the sbuffer: its memory
- * is freed, and size and alloc are SIZE_MAX. No spare room is then ever found in it, and growing it
- * would need SIZE_MAX - 1 bytes, so msgpack-c's own writes go on failing as well. mp_failed tests
- * the mark, and msgpack_sbuffer_destroy is the only other thing that may follow.
+ * is freed, and size and alloc are both MARK. No spare room is then ever found in it, and growing it
+ * would need half of the address space, so msgpack-c's own writes go on failing as well. mp_failed
+ * tests the mark, and msgpack_sbuffer_destroy is the only other thing that may follow.
  */
 #include "util/mp.h"
 
@@ -108,17 +108,19 @@ const msgpack_object *mp_get(const msgpack_object *o, const char *key)
 	return NULL;
 }
 
+#define MARK (SIZE_MAX / 4)
+
 static void mark_failed(msgpack_sbuffer *sb)
 {
 	free(sb->data);
 	sb->data = NULL;
-	sb->size = SIZE_MAX;
-	sb->alloc = SIZE_MAX;
+	sb->size = MARK;
+	sb->alloc = MARK;
 }
 
 bool mp_failed(const msgpack_sbuffer *sb)
 {
-	return sb->size == SIZE_MAX;
+	return sb->size == MARK;
 }
 
 static int write_marking(void *user, const char *data, size_t size)

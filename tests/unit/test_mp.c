@@ -181,8 +181,8 @@ static void test_failure_is_sticky(void **state)
 			msgpack_packer_init(&pk, &sb, msgpack_sbuffer_write);
 		map = mp_map_begin(&sb);
 		mp_pack_key_int(&pk, "a", 1);
-		/* No allocation of half the address space succeeds; the bytes are never read. */
-		mp_pack_raw(&pk, "x", SIZE_MAX / 4);
+		/* No allocation of a quarter of the address space succeeds; the bytes are never read. */
+		mp_pack_raw(&pk, "x", SIZE_MAX / 8);
 		assert_true(mp_failed(&sb));
 		mp_pack_key_int(&pk, "b", 2);
 		assert_int_not_equal(msgpack_pack_int(&pk, 5), 0);

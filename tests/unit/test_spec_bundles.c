@@ -28,7 +28,7 @@ static struct spec *read_bundle(const char *name)
 {
 	char path[PATH_MAX];
 	json_object *j;
-	struct spec *s;
+	struct spec *s = NULL;
 	struct fault f = { 0 };
 
 	bundle_path(path, sizeof(path), name);
