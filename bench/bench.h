@@ -36,19 +36,21 @@ static inline double bench_percentile(const double *v, size_t n, double p)
 
 static inline void bench_print(const char *bench, const char *name, const char *unit, double value)
 {
-	printf("{\"bench\":\"%s\",\"name\":\"%s\",\"unit\":\"%s\",\"value\":%.6g}\n", bench, name, unit, value);
+	printf("{\"bench\":\"%s\",\"name\":\"%s\",\"unit\":\"%s\",\"value\":%.6g}\n", bench, name,
+	       unit, value);
 	fflush(stdout);
 }
 
 /* The median as the value, and how far the others lie from it. Sorts v. */
-static inline void bench_print_spread(const char *bench, const char *name, const char *unit, double *v, size_t n)
+static inline void bench_print_spread(const char *bench, const char *name, const char *unit,
+				      double *v, size_t n)
 {
 	if (!n)
 		return;
 	qsort(v, n, sizeof(*v), bench_compare);
 	printf("{\"bench\":\"%s\",\"name\":\"%s\",\"unit\":\"%s\",\"value\":%.6g,\"n\":%zu,\"min\":%.6g,\"p10\":%.6g,"
 	       "\"p90\":%.6g,\"p99\":%.6g}\n",
-	       bench, name, unit, bench_percentile(v, n, 50), n, v[0], bench_percentile(v, n, 10), bench_percentile(v, n, 90),
-	       bench_percentile(v, n, 99));
+	       bench, name, unit, bench_percentile(v, n, 50), n, v[0], bench_percentile(v, n, 10),
+	       bench_percentile(v, n, 90), bench_percentile(v, n, 99));
 	fflush(stdout);
 }

@@ -42,7 +42,8 @@
 #define PARENT "davit-floor"
 
 struct hierarchy {
-	char name[64]; /* folder below /sys/fs/cgroup in the container, and the v1 mount's options */
+	/* folder below /sys/fs/cgroup in the container, and the v1 mount's options */
+	char name[64];
 	bool v2;
 	int fd; /* of PARENT in it */
 };
@@ -75,7 +76,8 @@ static void fill_cpuset(int root, int parent)
 	char text[4096];
 
 	for (int i = 0; i < 2; i++) {
-		int from = openat(root, files[i], O_RDONLY | O_CLOEXEC), to = openat(parent, files[i], O_WRONLY | O_CLOEXEC);
+		int from = openat(root, files[i], O_RDONLY | O_CLOEXEC),
+		    to = openat(parent, files[i], O_WRONLY | O_CLOEXEC);
 		ssize_t size = read(from, text, sizeof(text));
 
 		if (size > 0 && write(to, text, (size_t)size) < 0)
@@ -145,15 +147,15 @@ static void make_dev(void)
 		unsigned major, minor;
 	} nodes[] = { { "dev/null", 1, 3 },   { "dev/zero", 1, 5 },    { "dev/full", 1, 7 },
 		      { "dev/random", 1, 8 }, { "dev/urandom", 1, 9 }, { "dev/tty", 5, 0 } };
-	static const char *const links[][2] = { { "/proc/self/fd", "dev/fd" },
-						{ "/proc/self/fd/0", "dev/stdin" },
-						{ "/proc/self/fd/1", "dev/stdout" },
-						{ "/proc/self/fd/2", "dev/stderr" },
-						{ "/proc/kcore", "dev/core" },
-						{ "pts/ptmx", "dev/ptmx" } };
+	static const char *const links[][2] = {
+		{ "/proc/self/fd", "dev/fd" },	     { "/proc/self/fd/0", "dev/stdin" },
+		{ "/proc/self/fd/1", "dev/stdout" }, { "/proc/self/fd/2", "dev/stderr" },
+		{ "/proc/kcore", "dev/core" },	     { "pts/ptmx", "dev/ptmx" }
+	};
 
 	for (size_t i = 0; i < sizeof(nodes) / sizeof(*nodes); i++)
-		need(mknod(nodes[i].path, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)), nodes[i].path);
+		need(mknod(nodes[i].path, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)),
+		     nodes[i].path);
 	for (size_t i = 0; i < sizeof(links) / sizeof(*links); i++)
 		need(symlink(links[i][0], links[i][1]), links[i][1]);
 }
@@ -166,27 +168,35 @@ static void make_cgroup_mounts(const struct floor *fl)
 		need(mount("cgroup", "sys/fs/cgroup", "cgroup2", flags, NULL), "mount cgroup2");
 		return;
 	}
-	need(mount("tmpfs", "sys/fs/cgroup", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755"), "mount sys/fs/cgroup");
+	need(mount("tmpfs", "sys/fs/cgroup", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755"),
+	     "mount sys/fs/cgroup");
 	for (size_t i = 0; i < fl->n; i++) {
 		char path[128], data[96];
 
 		snprintf(path, sizeof(path), "sys/fs/cgroup/%s", fl->h[i].name);
 		need(mkdir(path, 0755), path);
-		snprintf(data, sizeof(data), "%s%s", strcmp(fl->h[i].name, "systemd") ? "" : "none,name=", fl->h[i].name);
-		need(mount("cgroup", path, fl->h[i].v2 ? "cgroup2" : "cgroup", flags, fl->h[i].v2 ? NULL : data), path);
+		snprintf(data, sizeof(data), "%s%s",
+			 strcmp(fl->h[i].name, "systemd") ? "" : "none,name=", fl->h[i].name);
+		need(mount("cgroup", path, fl->h[i].v2 ? "cgroup2" : "cgroup", flags,
+			   fl->h[i].v2 ? NULL : data),
+		     path);
 	}
-	need(mount(NULL, "sys/fs/cgroup", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL),
+	need(mount(NULL, "sys/fs/cgroup", NULL,
+		   MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL),
 	     "remount sys/fs/cgroup");
 }
 
 /* A file is covered by /dev/null, a folder by an empty tmpfs; what is not there needs nothing. */
 static void mask_paths(void)
 {
-	static const char *const masked[] = { "proc/acpi",	  "proc/kcore",	     "proc/keys",	"proc/latency_stats",
-					      "proc/timer_list",  "proc/timer_stats", "proc/sched_debug", "proc/scsi",
-					      "sys/firmware",	  "sys/fs/selinux",  "sys/dev/block",
-					      "sys/devices/virtual/powercap" };
-	static const char *const readonly[] = { "proc/asound", "proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger" };
+	static const char *const masked[] = { "proc/acpi",	  "proc/kcore",
+					      "proc/keys",	  "proc/latency_stats",
+					      "proc/timer_list",  "proc/timer_stats",
+					      "proc/sched_debug", "proc/scsi",
+					      "sys/firmware",	  "sys/fs/selinux",
+					      "sys/dev/block",	  "sys/devices/virtual/powercap" };
+	static const char *const readonly[] = { "proc/asound", "proc/bus", "proc/fs",
+						"proc/irq",    "proc/sys", "proc/sysrq-trigger" };
 
 	for (size_t i = 0; i < sizeof(masked) / sizeof(*masked); i++) {
 		int r = mount("dev/null", masked[i], NULL, MS_BIND, NULL);
@@ -199,7 +209,9 @@ static void mask_paths(void)
 	for (size_t i = 0; i < sizeof(readonly) / sizeof(*readonly); i++) {
 		if (mount(readonly[i], readonly[i], NULL, MS_BIND | MS_REC, NULL) < 0)
 			continue;
-		need(mount(NULL, readonly[i], NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL),
+		need(mount(NULL, readonly[i], NULL,
+			   MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+			   NULL),
 		     readonly[i]);
 	}
 }
@@ -212,10 +224,13 @@ static void make_mounts(const struct floor *fl)
 	need(mount(fl->rootfs, fl->rootfs, NULL, MS_BIND | MS_REC, NULL), "bind the rootfs");
 	need(chdir(fl->rootfs), fl->rootfs);
 	need(mount("proc", "proc", "proc", tight, NULL), "mount proc");
-	need(mount("tmpfs", "dev", "tmpfs", MS_NOSUID | MS_NOEXEC | MS_STRICTATIME, "mode=755,size=65536k"), "mount dev");
+	need(mount("tmpfs", "dev", "tmpfs", MS_NOSUID | MS_NOEXEC | MS_STRICTATIME,
+		   "mode=755,size=65536k"),
+	     "mount dev");
 	need(mount("sysfs", "sys", "sysfs", tight | MS_RDONLY, NULL), "mount sys");
 	need(mkdir("dev/pts", 0755), "dev/pts");
-	need(mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
+	need(mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+		   "newinstance,ptmxmode=0666,mode=0620,gid=5"),
 	     "mount dev/pts");
 	need(mkdir("dev/mqueue", 0755), "dev/mqueue");
 	need(mount("mqueue", "dev/mqueue", "mqueue", tight, NULL), "mount dev/mqueue");
@@ -249,7 +264,9 @@ static _Noreturn void child(const struct floor *fl, const int *procs, size_t n)
 
 static double life(const struct floor *fl, const char *id)
 {
-	struct clone_args args = { .exit_signal = SIGCHLD, .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS };
+	struct clone_args args = { .exit_signal = SIGCHLD,
+				   .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC |
+					    CLONE_NEWUTS };
 	int procs[HIERARCHIES], v2 = -1, status = 0;
 	int64_t begin = bench_now();
 	size_t n = 0;
@@ -261,9 +278,11 @@ static double life(const struct floor *fl, const char *id)
 		need(mkdirat(fl->h[i].fd, id, 0755), "mkdir of the cgroup");
 		snprintf(path, sizeof(path), "%s/cgroup.procs", id);
 		if (fl->h[i].v2)
-			need(v2 = openat(fl->h[i].fd, id, O_PATH | O_DIRECTORY | O_CLOEXEC), "open the cgroup");
+			need(v2 = openat(fl->h[i].fd, id, O_PATH | O_DIRECTORY | O_CLOEXEC),
+			     "open the cgroup");
 		else
-			need(procs[n++] = openat(fl->h[i].fd, path, O_WRONLY | O_CLOEXEC), "open cgroup.procs");
+			need(procs[n++] = openat(fl->h[i].fd, path, O_WRONLY | O_CLOEXEC),
+			     "open cgroup.procs");
 	}
 	if (fl->net)
 		args.flags |= CLONE_NEWNET;
@@ -313,13 +332,16 @@ static void side_by_side(const struct floor *fl, unsigned j, unsigned n, double 
 		bad |= wait(&status) < 0 || status;
 	if (bad)
 		exit(1);
-	bench_print("floor", "side_by_side", "lives/s", (double)j * n / ((double)(bench_now() - begin) / 1e9));
+	bench_print("floor", "side_by_side", "lives/s",
+		    (double)j * n / ((double)(bench_now() - begin) / 1e9));
 }
 
 int main(int argc, char **argv)
 {
 	static char *standard[] = { (char *)"/bin/true", NULL };
-	struct floor fl = { .rootfs = "/", .net = true, .cgroup = true, .mounts = true, .argv = standard };
+	struct floor fl = {
+		.rootfs = "/", .net = true, .cgroup = true, .mounts = true, .argv = standard
+	};
 	unsigned n = 100, j = 1;
 	double *ms;
 
@@ -342,13 +364,15 @@ int main(int argc, char **argv)
 		} else if (!strcmp(argv[i], "-r") && *value) {
 			fl.rootfs = argv[++i];
 		} else {
-			fprintf(stderr, "usage: floor [-n LIVES] [-j SIDE_BY_SIDE] [-r ROOTFS] [--no-net] [--no-cgroup] [--no-mounts] "
-					"[-- PROGRAM ARG...]\n");
+			fprintf(stderr,
+				"usage: floor [-n LIVES] [-j SIDE_BY_SIDE] [-r ROOTFS] [--no-net] [--no-cgroup] [--no-mounts] "
+				"[-- PROGRAM ARG...]\n");
 			return 2;
 		}
 	}
 	/* shared with the processes that run side by side */
-	ms = mmap(NULL, (size_t)n * j * sizeof(*ms), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ms = mmap(NULL, (size_t)n * j * sizeof(*ms), PROT_READ | PROT_WRITE,
+		  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (ms == MAP_FAILED)
 		die("mmap");
 	if (fl.cgroup)

@@ -26,19 +26,21 @@ enum cgroup_layout { CGROUP_V1, CGROUP_HYBRID, CGROUP_V2 };
 int cgroup_host_new(struct cgroup_host **out, const char *parent, struct fault *f);
 void cgroup_host_free(struct cgroup_host *h);
 enum cgroup_layout cgroup_host_layout(const struct cgroup_host *h);
-const char *cgroup_host_describe(const struct cgroup_host *h); /* "hybrid: cpu cpuacct … + v2 (hugetlb)" */
+/* "hybrid: cpu cpuacct … + v2 (hugetlb)" */
+const char *cgroup_host_describe(const struct cgroup_host *h);
 bool cgroup_host_has(const struct cgroup_host *h, const char *controller);
 
 /* Which path a container gets: spec's cgroupsPath (absolute, relative to the parent, or systemd's slice:prefix:name form), else PARENT/NS/ID. buf of PATH_MAX. */
-int cgroup_path_for(const struct cgroup_host *h, const char *cgroups_path, const char *ns, const char *id, char *buf, size_t size,
-		    struct fault *f);
+int cgroup_path_for(const struct cgroup_host *h, const char *cgroups_path, const char *ns,
+		    const char *id, char *buf, size_t size, struct fault *f);
 
 /*
  * Makes the leaf in every hierarchy (parents as needed); a leaf that exists in any is already_exists, never adopted, and what was made is removed
  * again. Then sets linux.resources (NULL: none) and the device rules (v1 devices.allow/deny, v2 BPF). The handle is small (a path
  * and no open fds but while cgroup_join fds are out).
  */
-int cgroup_create(struct cgroup_host *h, const char *path, const struct spec *spec, struct cgroup **out, struct fault *f);
+int cgroup_create(struct cgroup_host *h, const char *path, const struct spec *spec,
+		  struct cgroup **out, struct fault *f);
 /* A handle on one that exists (exec, take-over after a restart). Does not touch the file system. */
 int cgroup_open(struct cgroup_host *h, const char *path, struct cgroup **out);
 /* The handle, not the group. libcgroup exports a cgroup_free too, so this one has another name for the linker. */

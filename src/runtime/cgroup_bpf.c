@@ -31,7 +31,14 @@
 #define PROGS_MAX 64 /* of one kind attached to one group; the kernel's own bound */
 #define PROG_NAME "davit_devices"
 
-enum { R_RETURN = BPF_REG_0, R_CTX = BPF_REG_1, R_TYPE = BPF_REG_2, R_LEFT = BPF_REG_3, R_MAJOR = BPF_REG_4, R_MINOR = BPF_REG_5 };
+enum {
+	R_RETURN = BPF_REG_0,
+	R_CTX = BPF_REG_1,
+	R_TYPE = BPF_REG_2,
+	R_LEFT = BPF_REG_3,
+	R_MAJOR = BPF_REG_4,
+	R_MINOR = BPF_REG_5
+};
 
 struct code {
 	struct bpf_insn *v;
@@ -65,7 +72,8 @@ static void rule_code(struct code *c, const struct spec_device_rule *r)
 	/* JMP32 compares the low halves, where numbers of 2^31 and more are not sign-extended */
 	if (r->type != 'a') {
 		jumps[n++] = c->n;
-		emit(c, BPF_JMP32 | BPF_JNE | BPF_K, R_TYPE, 0, 0, r->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
+		emit(c, BPF_JMP32 | BPF_JNE | BPF_K, R_TYPE, 0, 0,
+		     r->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
 	}
 	if (r->major != SPEC_ABSENT) {
 		jumps[n++] = c->n;
@@ -76,7 +84,8 @@ static void rule_code(struct code *c, const struct spec_device_rule *r)
 		emit(c, BPF_JMP32 | BPF_JNE | BPF_K, R_MINOR, 0, 0, (int32_t)(uint32_t)r->minor);
 	}
 	if (r->allow) {
-		emit(c, BPF_ALU | BPF_AND | BPF_K, R_LEFT, 0, 0, (int32_t)(CGROUP_DEVICE_ALL & ~access));
+		emit(c, BPF_ALU | BPF_AND | BPF_K, R_LEFT, 0, 0,
+		     (int32_t)(CGROUP_DEVICE_ALL & ~access));
 		emit(c, BPF_JMP32 | BPF_JNE | BPF_K, R_LEFT, 0, 2, 0);
 		ret(c, 1);
 	} else {
@@ -89,7 +98,8 @@ static void rule_code(struct code *c, const struct spec_device_rule *r)
 		c->v[jumps[n]].off = (int16_t)(c->n - jumps[n] - 1);
 }
 
-int cgroup_bpf_compile(const struct spec_device_rule *rules, size_t n, struct bpf_insn **out, size_t *count)
+int cgroup_bpf_compile(const struct spec_device_rule *rules, size_t n, struct bpf_insn **out,
+		       size_t *count)
 {
 	struct code c = { 0 };
 
@@ -98,19 +108,22 @@ int cgroup_bpf_compile(const struct spec_device_rule *rules, size_t n, struct bp
 	c.v = calloc(n * RULE_INSNS + FIXED_INSNS, sizeof(*c.v));
 	if (!c.v)
 		return -ENOMEM;
-	emit(&c, BPF_LDX | BPF_MEM | BPF_W, R_TYPE, R_CTX, offsetof(struct bpf_cgroup_dev_ctx, access_type), 0);
+	emit(&c, BPF_LDX | BPF_MEM | BPF_W, R_TYPE, R_CTX,
+	     offsetof(struct bpf_cgroup_dev_ctx, access_type), 0);
 	emit(&c, BPF_ALU | BPF_MOV | BPF_X, R_LEFT, R_TYPE, 0, 0);
 	emit(&c, BPF_ALU | BPF_AND | BPF_K, R_TYPE, 0, 0, 0xffff);
 	emit(&c, BPF_ALU | BPF_RSH | BPF_K, R_LEFT, 0, 0, 16);
-	emit(&c, BPF_LDX | BPF_MEM | BPF_W, R_MAJOR, R_CTX, offsetof(struct bpf_cgroup_dev_ctx, major), 0);
-	emit(&c, BPF_LDX | BPF_MEM | BPF_W, R_MINOR, R_CTX, offsetof(struct bpf_cgroup_dev_ctx, minor), 0);
+	emit(&c, BPF_LDX | BPF_MEM | BPF_W, R_MAJOR, R_CTX,
+	     offsetof(struct bpf_cgroup_dev_ctx, major), 0);
+	emit(&c, BPF_LDX | BPF_MEM | BPF_W, R_MINOR, R_CTX,
+	     offsetof(struct bpf_cgroup_dev_ctx, minor), 0);
 	for (size_t i = n; i-- > 0;) {
 		const struct spec_device_rule *r = &rules[i];
 
 		rule_code(&c, r);
 		/* what stands before "all" is never reached, and the verifier refuses code that is dead */
-		if (r->type == 'a' && cgroup_device_access(r) == CGROUP_DEVICE_ALL && r->major == SPEC_ABSENT &&
-		    r->minor == SPEC_ABSENT)
+		if (r->type == 'a' && cgroup_device_access(r) == CGROUP_DEVICE_ALL &&
+		    r->major == SPEC_ABSENT && r->minor == SPEC_ABSENT)
 			break;
 	}
 	ret(&c, 1);
@@ -136,7 +149,7 @@ static int prog_load(const struct bpf_insn *insns, size_t n)
 		attr.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
 		attr.insns = (uint64_t)(uintptr_t)insns;
 		attr.insn_cnt = (uint32_t)n;
-		attr.license = (uint64_t)(uintptr_t)"Apache-2.0";
+		attr.license = (uint64_t)(uintptr_t) "Apache-2.0";
 		strcpy(attr.prog_name, PROG_NAME);
 		fd = bpf(BPF_PROG_LOAD, &attr);
 		/* the verifier gives way to signals */
@@ -170,7 +183,8 @@ static int prog_detach(int dir, int prog)
 /* bpf(2) takes an O_RDONLY fd of the folder, not an O_PATH one. */
 static int open_dir(struct cgroup *cg)
 {
-	int fd = openat(cg->host->h[cg->host->v2].fd, cg->path + 1, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(cg->host->h[cg->host->v2].fd, cg->path + 1,
+			O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	return fd < 0 ? -errno : fd;
 }
@@ -185,7 +199,8 @@ static bool is_ours(int prog)
 	attr.info.bpf_fd = (uint32_t)prog;
 	attr.info.info_len = sizeof(info);
 	attr.info.info = (uint64_t)(uintptr_t)&info;
-	return !bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) && !strncmp(info.name, PROG_NAME, sizeof(info.name));
+	return !bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) &&
+	       !strncmp(info.name, PROG_NAME, sizeof(info.name));
 }
 
 static void close_all(int *fds, size_t n)
@@ -242,13 +257,15 @@ static int refused(struct cgroup *cg, int err, const char *what, struct fault *f
 	char shown[PATH_MAX];
 
 	cgroup_show(cg->host, cg->host->v2, cg->path, "", shown, sizeof(shown));
-	fault_set(f, fault_code_of_errno(err), err, "linux.resources.devices: %s of cgroup %s", what, shown);
+	fault_set(f, fault_code_of_errno(err), err, "linux.resources.devices: %s of cgroup %s",
+		  what, shown);
 	fault_at(f, what, shown);
 	fault_arg(f, "devices");
 	return -err;
 }
 
-int cgroup_bpf_set(struct cgroup *cg, const struct spec_device_rule *rules, size_t n, struct fault *f)
+int cgroup_bpf_set(struct cgroup *cg, const struct spec_device_rule *rules, size_t n,
+		   struct fault *f)
 {
 	CLEANUP_FREE struct bpf_insn *insns = NULL;
 	CLEANUP_CLOSE int dir = -1, prog = -1;
@@ -269,7 +286,11 @@ int cgroup_bpf_set(struct cgroup *cg, const struct spec_device_rule *rules, size
 	for (size_t i = 0; i < n_old && !r; i++)
 		r = prog_detach(dir, old[i]);
 	close_all(old, n_old);
-	return r < 0 ? refused(cg, -r, prog < 0 ? "load the BPF device program" : "attach the BPF device program", f) : 0;
+	return r < 0 ? refused(cg, -r,
+			       prog < 0 ? "load the BPF device program"
+					: "attach the BPF device program",
+			       f)
+		     : 0;
 }
 
 int cgroup_bpf_get(struct cgroup *cg, int **progs, size_t *n, struct fault *f)

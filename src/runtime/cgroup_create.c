@@ -48,7 +48,8 @@ static bool is_blank(const char *text)
 }
 
 /* Fills one of the two files of one folder from the next above that has a value. The caller holds the lock. */
-static int cpuset_fill_file(struct cgroup_host *h, const char *path, const char *file, struct fault *f)
+static int cpuset_fill_file(struct cgroup_host *h, const char *path, const char *file,
+			    struct fault *f)
 {
 	CLEANUP_FREE char *own = NULL, *up = NULL, *above = NULL;
 	char shown[PATH_MAX], *slash;
@@ -136,7 +137,8 @@ static int v2_hand_down(struct cgroup_host *h, const char *folder, const char *c
 }
 
 /* In every folder above path, from the top. On failure *at holds the folder. The caller holds the lock. */
-static int v2_hand_down_all(struct cgroup_host *h, const char *path, const char *controller, char *at, size_t size)
+static int v2_hand_down_all(struct cgroup_host *h, const char *path, const char *controller,
+			    char *at, size_t size)
 {
 	for (const char *p = path; p; p = strchr(p + 1, '/')) {
 		int r;
@@ -152,7 +154,8 @@ static int v2_hand_down_all(struct cgroup_host *h, const char *path, const char 
 	return 0;
 }
 
-int cgroup_v2_enable(struct cgroup_host *h, const char *path, const char *controller, struct fault *f)
+int cgroup_v2_enable(struct cgroup_host *h, const char *path, const char *controller,
+		     struct fault *f)
 {
 	CLEANUP_FREE char *have = NULL;
 	char at[PATH_MAX];
@@ -164,11 +167,13 @@ int cgroup_v2_enable(struct cgroup_host *h, const char *path, const char *contro
 	r = v2_hand_down_all(h, path, controller, at, sizeof(at));
 	pthread_mutex_unlock(&h->lock);
 	if (r == -EBUSY)
-		r = fault_set(f, FAULT_FAILED_PRECONDITION, EBUSY,
-			      "cgroup %s has processes of its own, so cgroup v2 lets it hand no \"%s\" controller down", at,
-			      controller);
+		r = fault_set(
+			f, FAULT_FAILED_PRECONDITION, EBUSY,
+			"cgroup %s has processes of its own, so cgroup v2 lets it hand no \"%s\" controller down",
+			at, controller);
 	else if (r < 0)
-		r = fault_set(f, fault_code_of_errno(-r), -r, "hand the \"%s\" controller down in cgroup %s", controller, at);
+		r = fault_set(f, fault_code_of_errno(-r), -r,
+			      "hand the \"%s\" controller down in cgroup %s", controller, at);
 	if (r < 0)
 		fault_at(f, "hand a cgroup controller down", at);
 	return r;
@@ -237,7 +242,7 @@ static int leaf_make(struct cgroup_host *h, const char *path, struct fault *f)
 	size_t done = 0;
 	int err = 0;
 
-	for (int tries = 0; done < h->n && !err; ) {
+	for (int tries = 0; done < h->n && !err;) {
 		if (!mkdirat(h->h[done].fd, path + 1, 0755)) {
 			done++;
 			continue;
@@ -280,8 +285,8 @@ static void leaf_check_v2(struct cgroup_host *h, const char *path)
 	pthread_mutex_unlock(&h->lock);
 }
 
-int cgroup_create(struct cgroup_host *h, const char *path, const struct spec *spec, struct cgroup **out,
-		  struct fault *f)
+int cgroup_create(struct cgroup_host *h, const char *path, const struct spec *spec,
+		  struct cgroup **out, struct fault *f)
 {
 	struct cgroup_values values = { 0 };
 	json_object *linux_json = NULL, *resources = NULL;
@@ -289,7 +294,8 @@ int cgroup_create(struct cgroup_host *h, const char *path, const struct spec *sp
 	int r;
 
 	if (cgroup_path_check(path) < 0)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is no path of a cgroup", path);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is no path of a cgroup",
+				 path);
 	r = cgroup_open(h, path, &cg);
 	if (r < 0)
 		return fault_sys(f, -r, "make the cgroup", path);
@@ -359,7 +365,8 @@ int cgroup_join_open(struct cgroup *cg, struct cgroup_join *join, struct fault *
 
 		if (fd >= 0 && h->h[i].v2) {
 			join->v2_procs = fd;
-			fd = join->v2_dir = openat(h->h[i].fd, cg->path + 1, O_PATH | O_DIRECTORY | O_CLOEXEC);
+			fd = join->v2_dir = openat(h->h[i].fd, cg->path + 1,
+						   O_PATH | O_DIRECTORY | O_CLOEXEC);
 			if (fd < 0)
 				fd = -errno;
 		} else if (fd >= 0) {
@@ -466,7 +473,8 @@ int cgroup_remove(struct cgroup *cg, struct fault *f)
 	if (r < 0) {
 		cgroup_show(h, (int)at, cg->path, "", shown, sizeof(shown));
 		if (r == -EBUSY)
-			fault_set(f, FAULT_FAILED_PRECONDITION, EBUSY, "the cgroup %s still has processes", shown);
+			fault_set(f, FAULT_FAILED_PRECONDITION, EBUSY,
+				  "the cgroup %s still has processes", shown);
 		else
 			fault_sys(f, -r, "remove the cgroup", shown);
 		fault_at(f, "remove the cgroup", shown);
@@ -478,7 +486,8 @@ void cgroup_prune(struct cgroup_host *h, const char *ns)
 {
 	char path[PATH_MAX];
 
-	if (snprintf(path, sizeof(path), "%s/%s", h->parent, ns) >= (int)sizeof(path) || cgroup_path_check(path) < 0)
+	if (snprintf(path, sizeof(path), "%s/%s", h->parent, ns) >= (int)sizeof(path) ||
+	    cgroup_path_check(path) < 0)
 		return;
 	pthread_mutex_lock(&h->lock);
 	/* rmdir refuses what is not empty, which is how it is found out */

@@ -30,7 +30,10 @@
 #include "util/fd.h"
 
 #define DEFAULT_RULE(t, ma, mi, rw)                                                                \
-	{ .allow = true, .type = (t), .major = (ma), .minor = (mi), .read = (rw), .write = (rw), .mknod = true }
+	{                                                                                          \
+		.allow = true, .type = (t), .major = (ma), .minor = (mi), .read = (rw),            \
+		.write = (rw), .mknod = true                                                       \
+	}
 
 static const struct spec_device_rule defaults[] = {
 	DEFAULT_RULE('c', SPEC_ABSENT, SPEC_ABSENT, false), /* mknod of any */
@@ -67,8 +70,10 @@ static bool same_devices(const struct cgroup_device *a, const struct cgroup_devi
 
 static bool overlap(const struct cgroup_device *a, const struct cgroup_device *b)
 {
-	return a->type == b->type && (a->major == SPEC_ABSENT || b->major == SPEC_ABSENT || a->major == b->major) &&
-	       (a->minor == SPEC_ABSENT || b->minor == SPEC_ABSENT || a->minor == b->minor) && (a->access & b->access);
+	return a->type == b->type &&
+	       (a->major == SPEC_ABSENT || b->major == SPEC_ABSENT || a->major == b->major) &&
+	       (a->minor == SPEC_ABSENT || b->minor == SPEC_ABSENT || a->minor == b->minor) &&
+	       (a->access & b->access);
 }
 
 static bool covers(const struct cgroup_device *a, const struct cgroup_device *b)
@@ -114,10 +119,12 @@ static int set_take(struct cgroup_device_set *s, const struct cgroup_device *d)
 
 int cgroup_device_set_apply(struct cgroup_device_set *s, const struct spec_device_rule *rule)
 {
-	struct cgroup_device d = { rule->type, rule->major, rule->minor, cgroup_device_access(rule) };
+	struct cgroup_device d = { rule->type, rule->major, rule->minor,
+				   cgroup_device_access(rule) };
 	int r = 0;
 
-	if (rule->type == 'a' && d.access == CGROUP_DEVICE_ALL && d.major == SPEC_ABSENT && d.minor == SPEC_ABSENT) {
+	if (rule->type == 'a' && d.access == CGROUP_DEVICE_ALL && d.major == SPEC_ABSENT &&
+	    d.minor == SPEC_ABSENT) {
 		s->allow = rule->allow;
 		s->n = 0;
 		return 0;
@@ -166,7 +173,9 @@ int cgroup_device_set_parse(struct cgroup_device_set *s, const char *list)
 		    !parse_number(minor + 1, (size_t)(access - minor - 1), &d.minor))
 			return -EINVAL;
 		for (const char *p = access + 1; *p && *p != '\n'; p++)
-			d.access |= *p == 'r' ? CGROUP_DEVICE_READ : *p == 'w' ? CGROUP_DEVICE_WRITE : CGROUP_DEVICE_MKNOD;
+			d.access |= *p == 'r'	? CGROUP_DEVICE_READ
+				    : *p == 'w' ? CGROUP_DEVICE_WRITE
+						: CGROUP_DEVICE_MKNOD;
 		if (d.type == 'a') {
 			/* the exceptions of a group that allows by default are not to be read anywhere */
 			s->allow = true;
@@ -187,8 +196,9 @@ static void device_text(const struct cgroup_device *d, unsigned access, char *bu
 		snprintf(major, sizeof(major), "%lld", (long long)d->major);
 	if (d->minor != SPEC_ABSENT)
 		snprintf(minor, sizeof(minor), "%lld", (long long)d->minor);
-	snprintf(buf, size, "%c %s:%s %s%s%s", d->type, major, minor, access & CGROUP_DEVICE_READ ? "r" : "",
-		 access & CGROUP_DEVICE_WRITE ? "w" : "", access & CGROUP_DEVICE_MKNOD ? "m" : "");
+	snprintf(buf, size, "%c %s:%s %s%s%s", d->type, major, minor,
+		 access & CGROUP_DEVICE_READ ? "r" : "", access & CGROUP_DEVICE_WRITE ? "w" : "",
+		 access & CGROUP_DEVICE_MKNOD ? "m" : "");
 }
 
 /* ---- v1 ---- */
@@ -205,16 +215,20 @@ static int v1_write(struct v1_files *files, bool allow, const char *text, struct
 	int r = 0;
 
 	if (files->fd[allow] < 0) {
-		r = cgroup_file_open(files->cg->host, files->cg->host->devices, files->cg->path, names[allow], O_WRONLY);
+		r = cgroup_file_open(files->cg->host, files->cg->host->devices, files->cg->path,
+				     names[allow], O_WRONLY);
 		if (r >= 0)
 			files->fd[allow] = r;
 	}
 	if (r >= 0)
 		r = write(files->fd[allow], text, strlen(text)) < 0 ? -errno : 0;
 	if (r < 0) {
-		cgroup_show(files->cg->host, files->cg->host->devices, files->cg->path, names[allow], shown, sizeof(shown));
-		fault_set(f, fault_code_of_errno(-r), -r,
-			  "linux.resources.devices: the \"devices\" controller refuses \"%s\" in %s", text, names[allow]);
+		cgroup_show(files->cg->host, files->cg->host->devices, files->cg->path,
+			    names[allow], shown, sizeof(shown));
+		fault_set(
+			f, fault_code_of_errno(-r), -r,
+			"linux.resources.devices: the \"devices\" controller refuses \"%s\" in %s",
+			text, names[allow]);
 		fault_at(f, "set the device rules", shown);
 		fault_arg(f, "devices");
 	}
@@ -230,8 +244,8 @@ static unsigned access_of(const struct cgroup_device_set *s, const struct cgroup
 }
 
 /* From one set to another. from NULL: nothing is known of what is there. */
-static int v1_change(struct cgroup *cg, const struct cgroup_device_set *from, const struct cgroup_device_set *to,
-		     struct fault *f)
+static int v1_change(struct cgroup *cg, const struct cgroup_device_set *from,
+		     const struct cgroup_device_set *to, struct fault *f)
 {
 	struct v1_files files = { cg, { -1, -1 } };
 	bool all = !from || from->allow != to->allow || to->allow;
@@ -280,17 +294,20 @@ static int check_rule(const struct spec_device_rule *r, size_t i, struct fault *
 {
 	char argument[64];
 
-	if (strchr("abc", r->type) && r->type && (r->major == SPEC_ABSENT || (r->major >= 0 && r->major <= UINT32_MAX)) &&
+	if (strchr("abc", r->type) && r->type &&
+	    (r->major == SPEC_ABSENT || (r->major >= 0 && r->major <= UINT32_MAX)) &&
 	    (r->minor == SPEC_ABSENT || (r->minor >= 0 && r->minor <= UINT32_MAX)))
 		return 0;
 	snprintf(argument, sizeof(argument), "devices[%zu]", i);
-	fault_set(f, FAULT_INVALID_ARGUMENT, 0, "linux.resources.%s is no rule for devices", argument);
+	fault_set(f, FAULT_INVALID_ARGUMENT, 0, "linux.resources.%s is no rule for devices",
+		  argument);
 	fault_arg(f, argument);
 	return -EINVAL;
 }
 
 /* The caller's rules and the defaults behind them; malloc'ed. */
-static struct spec_device_rule *with_defaults(const struct spec_device_rule *rules, size_t n, size_t *total)
+static struct spec_device_rule *with_defaults(const struct spec_device_rule *rules, size_t n,
+					      size_t *total)
 {
 	struct spec_device_rule *all = malloc((n + ARRAY_SIZE(defaults)) * sizeof(*all));
 
@@ -313,7 +330,8 @@ static struct spec_device_rule *with_defaults(const struct spec_device_rule *rul
 	return all;
 }
 
-static int v1_set(struct cgroup *cg, const struct spec_device_rule *rules, size_t n, bool fresh, struct fault *f)
+static int v1_set(struct cgroup *cg, const struct spec_device_rule *rules, size_t n, bool fresh,
+		  struct fault *f)
 {
 	struct cgroup_device_set now = { 0 }, want = { .allow = true };
 	int r = 0;
@@ -321,10 +339,11 @@ static int v1_set(struct cgroup *cg, const struct spec_device_rule *rules, size_
 	for (size_t i = 0; i < n && !r; i++) {
 		r = cgroup_device_set_apply(&want, &rules[i]);
 		if (r == -ENOTSUP) {
-			fault_set(f, FAULT_FAILED_PRECONDITION, 0,
-				  "linux.resources.devices[%zu] takes some devices out of a wider range of an earlier rule, "
-				  "which the \"devices\" controller of cgroup v1 cannot do",
-				  i);
+			fault_set(
+				f, FAULT_FAILED_PRECONDITION, 0,
+				"linux.resources.devices[%zu] takes some devices out of a wider range of an earlier rule, "
+				"which the \"devices\" controller of cgroup v1 cannot do",
+				i);
 			fault_arg(f, "devices");
 		} else if (r < 0) {
 			fault_sys(f, -r, "read linux.resources.devices", NULL);
@@ -339,7 +358,8 @@ static int v1_set(struct cgroup *cg, const struct spec_device_rule *rules, size_
 	return r;
 }
 
-int cgroup_devices_set(struct cgroup *cg, const struct spec_device_rule *rules, size_t n, bool fresh, struct fault *f)
+int cgroup_devices_set(struct cgroup *cg, const struct spec_device_rule *rules, size_t n,
+		       bool fresh, struct fault *f)
 {
 	CLEANUP_FREE struct spec_device_rule *all = NULL;
 	size_t total = 0;
@@ -359,8 +379,9 @@ int cgroup_devices_set(struct cgroup *cg, const struct spec_device_rule *rules, 
 		return v1_set(cg, all, total, fresh, f);
 	if (cg->host->v2 >= 0)
 		return cgroup_bpf_set(cg, all, total, f);
-	return fault_set(f, FAULT_FAILED_PRECONDITION, 0,
-			 "linux.resources.devices: this host has neither the \"devices\" controller nor cgroup v2");
+	return fault_set(
+		f, FAULT_FAILED_PRECONDITION, 0,
+		"linux.resources.devices: this host has neither the \"devices\" controller nor cgroup v2");
 }
 
 int cgroup_devices_save(struct cgroup *cg, struct cgroup_devices_state **out, struct fault *f)

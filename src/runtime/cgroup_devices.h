@@ -8,7 +8,11 @@
 
 #include "runtime/cgroup_internal.h"
 
-enum { CGROUP_DEVICE_MKNOD = BPF_DEVCG_ACC_MKNOD, CGROUP_DEVICE_READ = BPF_DEVCG_ACC_READ, CGROUP_DEVICE_WRITE = BPF_DEVCG_ACC_WRITE };
+enum {
+	CGROUP_DEVICE_MKNOD = BPF_DEVCG_ACC_MKNOD,
+	CGROUP_DEVICE_READ = BPF_DEVCG_ACC_READ,
+	CGROUP_DEVICE_WRITE = BPF_DEVCG_ACC_WRITE
+};
 #define CGROUP_DEVICE_ALL (CGROUP_DEVICE_MKNOD | CGROUP_DEVICE_READ | CGROUP_DEVICE_WRITE)
 
 struct cgroup_device {
@@ -30,9 +34,11 @@ int cgroup_device_set_parse(struct cgroup_device_set *s, const char *list);
 void cgroup_device_set_clear(struct cgroup_device_set *s);
 
 /* cgroup_bpf.c. The program for a list of rules: malloc'ed instructions, -E2BIG when there are too many rules. */
-int cgroup_bpf_compile(const struct spec_device_rule *rules, size_t n, struct bpf_insn **out, size_t *count);
+int cgroup_bpf_compile(const struct spec_device_rule *rules, size_t n, struct bpf_insn **out,
+		       size_t *count);
 /* Loads and attaches it in place of what davit attached before. */
-int cgroup_bpf_set(struct cgroup *cg, const struct spec_device_rule *rules, size_t n, struct fault *f);
+int cgroup_bpf_set(struct cgroup *cg, const struct spec_device_rule *rules, size_t n,
+		   struct fault *f);
 /* Device programs attached to this very group, as fds. */
 int cgroup_bpf_get(struct cgroup *cg, int **progs, size_t *n, struct fault *f);
 int cgroup_bpf_restore(struct cgroup *cg, const int *progs, size_t n);

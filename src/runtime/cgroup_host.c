@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * cgroups: the host's layout, and paths
+ * cgroups: the host's layout
  *
  * A host is found once, from the table of mounts: each v1 hierarchy (a controller, several joined, or a named
  * one without any, as systemd's) and the v2 hierarchy. Every hierarchy's mount is held open as an O_PATH fd for the
@@ -55,8 +55,8 @@ static void unescape(char *s)
 	char *to = s;
 
 	for (; *s; s++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' &&
-		    s[3] <= '7') {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' &&
+		    s[3] >= '0' && s[3] <= '7') {
 			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
 			s += 3;
 		} else {
@@ -69,8 +69,11 @@ static void unescape(char *s)
 /* Mount options of a v1 hierarchy that are neither a controller nor a name. */
 static bool is_flag(const char *option)
 {
-	static const char *const flags[] = { "rw",   "ro",	       "none",	      "all",	      "noprefix", "clone_children",
-					     "xattr", "cpuset_v2_mode", "favordynmods", "nofavordynmods" };
+	static const char *const flags[] = { "rw",	     "ro",
+					     "none",	     "all",
+					     "noprefix",     "clone_children",
+					     "xattr",	     "cpuset_v2_mode",
+					     "favordynmods", "nofavordynmods" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
 		if (!strcmp(option, flags[i]))
@@ -106,15 +109,16 @@ static char *v2_names(int fd)
 	return out;
 }
 
-static int add_hierarchy(struct cgroup_host *h, const char *mount, bool v2, char *options, struct fault *f)
+static int add_hierarchy(struct cgroup_host *h, const char *mount, bool v2, char *options,
+			 struct fault *f)
 {
 	struct cgroup_hierarchy *e;
 
 	if (v2 && h->v2 >= 0)
 		return 0;
 	if (h->n == CGROUP_HIERARCHIES)
-		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOSPC, "more than %d cgroup hierarchies are mounted",
-				 CGROUP_HIERARCHIES);
+		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOSPC,
+				 "more than %d cgroup hierarchies are mounted", CGROUP_HIERARCHIES);
 	e = &h->h[h->n];
 	memset(e, 0, sizeof(*e));
 	e->fd = open(mount, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -125,7 +129,8 @@ static int add_hierarchy(struct cgroup_host *h, const char *mount, bool v2, char
 	e->mount = strdup(mount);
 	e->names = v2 ? v2_names(e->fd) : v1_names(options);
 	if (!e->mount || !e->names)
-		return fault_sys(f, v2 && e->mount ? errno : ENOMEM, "read cgroup.controllers of", mount);
+		return fault_sys(f, v2 && e->mount ? errno : ENOMEM, "read cgroup.controllers of",
+				 mount);
 	/* one hierarchy may be mounted at several places: the first is taken */
 	for (size_t i = 0; !v2 && i + 1 < h->n; i++) {
 		if (strcmp(h->h[i].names, e->names))
@@ -170,7 +175,8 @@ static int read_mounts(struct cgroup_host *h, const char *mountinfo, struct faul
 			return r;
 	}
 	if (!h->n)
-		return fault_set(f, FAULT_FAILED_PRECONDITION, 0, "no cgroup file system is mounted on this host");
+		return fault_set(f, FAULT_FAILED_PRECONDITION, 0,
+				 "no cgroup file system is mounted on this host");
 	return 0;
 }
 
@@ -191,7 +197,9 @@ static void ask_lib(struct cgroup_hierarchy *e)
 
 static int describe(struct cgroup_host *h)
 {
-	static const char *const layouts[] = { [CGROUP_V1] = "v1", [CGROUP_HYBRID] = "hybrid", [CGROUP_V2] = "v2" };
+	static const char *const layouts[] = {
+		[CGROUP_V1] = "v1", [CGROUP_HYBRID] = "hybrid", [CGROUP_V2] = "v2"
+	};
 	size_t size = 64, used;
 
 	for (size_t i = 0; i < h->n; i++)
@@ -205,16 +213,19 @@ static int describe(struct cgroup_host *h)
 
 		if (h->h[i].v2)
 			continue;
-		used += (size_t)snprintf(h->describe + used, size - used, "%.*s", (int)strlen(names) - 1, names);
+		used += (size_t)snprintf(h->describe + used, size - used, "%.*s",
+					 (int)strlen(names) - 1, names);
 	}
 	if (h->v2 >= 0) {
 		const char *names = h->h[h->v2].names;
 		int n = (int)strlen(names) - 2;
 
 		if (h->layout == CGROUP_V2)
-			snprintf(h->describe + used, size - used, " %.*s", n < 0 ? 0 : n, names + 1);
+			snprintf(h->describe + used, size - used, " %.*s", n < 0 ? 0 : n,
+				 names + 1);
 		else
-			snprintf(h->describe + used, size - used, " + v2 (%.*s)", n < 0 ? 0 : n, names + 1);
+			snprintf(h->describe + used, size - used, " + v2 (%.*s)", n < 0 ? 0 : n,
+				 names + 1);
 	}
 	return 0;
 }
@@ -264,7 +275,8 @@ static bool same_program(pid_t pid)
 	struct stat a, b;
 
 	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
-	return !stat("/proc/self/exe", &a) && !stat(path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+	return !stat("/proc/self/exe", &a) && !stat(path, &b) && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
 }
 
 /* Moves the caller, and its parent when that is the same program (the guardian), from own into own's leaf. */
@@ -312,14 +324,16 @@ static int settle_parent(struct cgroup_host *h, const char *parent, struct fault
 	return 0;
 }
 
-int cgroup_host_new_from(struct cgroup_host **out, const char *mountinfo, const char *parent, struct fault *f)
+int cgroup_host_new_from(struct cgroup_host **out, const char *mountinfo, const char *parent,
+			 struct fault *f)
 {
 	struct cgroup_host *h;
 	int r;
 
 	if (cgroup_path_check(parent) < 0) {
 		r = fault_set(f, FAULT_INVALID_ARGUMENT, 0,
-			      "the cgroup parent \"%s\" is no absolute path of plain names", parent);
+			      "the cgroup parent \"%s\" is no absolute path of plain names",
+			      parent);
 		fault_arg(f, "cgroup-parent");
 		return r;
 	}
@@ -394,145 +408,4 @@ bool cgroup_host_has(const struct cgroup_host *h, const char *controller)
 	if (h->v2 >= 0 && (!strcmp(controller, "freezer") || !strcmp(controller, "devices")))
 		return true;
 	return cgroup_host_find(h, controller) >= 0;
-}
-
-int cgroup_path_check(const char *path)
-{
-	const char *p = path;
-
-	if (*p != '/' || !p[1] || strlen(path) >= PATH_MAX / 2)
-		return -EINVAL;
-	while (*p) {
-		size_t n = strcspn(++p, "/");
-
-		if (!n || n > NAME_MAX || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
-			return -EINVAL;
-		for (size_t i = 0; i < n; i++)
-			if ((unsigned char)p[i] < ' ' || p[i] == 0x7f)
-				return -EINVAL;
-		p += n;
-	}
-	return 0;
-}
-
-/* "a-b-c.slice" is the folder /a.slice/a-b.slice/a-b-c.slice (systemd.slice(5)); "-.slice" is the root. */
-static int slice_path(const char *slice, char *buf, size_t size)
-{
-	size_t n = strlen(slice), used = 0;
-
-	if (n <= 6 || strcmp(slice + n - 6, ".slice") || strchr(slice, '/'))
-		return -EINVAL;
-	buf[0] = 0;
-	if (!strcmp(slice, "-.slice"))
-		return 0;
-	for (size_t i = 0; i <= n - 6; i++) {
-		if (i < n - 6 && slice[i] != '-')
-			continue;
-		if (!i || slice[i - 1] == '-')
-			return -EINVAL;
-		used += (size_t)snprintf(buf + used, size - used, "/%.*s.slice", (int)i, slice);
-		if (used >= size)
-			return -ENAMETOOLONG;
-	}
-	return 0;
-}
-
-/* systemd's form: "slice:prefix:name", which is the scope "prefix-name.scope" (or the slice "name") in that slice. */
-static int systemd_path(const char *text, char *buf, size_t size)
-{
-	const char *prefix = strchr(text, ':') + 1, *name = strchr(prefix, ':') + 1;
-	char slice[NAME_MAX + 1];
-	size_t used, n = strlen(name), m = (size_t)(name - prefix - 1);
-	int r, wrote;
-
-	if (prefix - text - 1 >= (ptrdiff_t)sizeof(slice))
-		return -ENAMETOOLONG;
-	snprintf(slice, sizeof(slice), "%.*s", (int)(prefix - text - 1), text);
-	r = slice_path(*slice ? slice : "system.slice", buf, size);
-	if (r < 0)
-		return r;
-	if (!n || strchr(prefix, '/'))
-		return -EINVAL;
-	used = strlen(buf);
-	if (n > 6 && !strcmp(name + n - 6, ".slice"))
-		return slice_path(name, buf, size);
-	wrote = snprintf(buf + used, size - used, "/%.*s%s%s.scope", (int)m, prefix, m ? "-" : "", name);
-	return wrote >= (int)(size - used) ? -ENAMETOOLONG : 0;
-}
-
-int cgroup_path_for(const struct cgroup_host *h, const char *cgroups_path, const char *ns, const char *id, char *buf,
-		    size_t size, struct fault *f)
-{
-	const char *colon = cgroups_path ? strchr(cgroups_path, ':') : NULL;
-	int n, r = 0;
-
-	if (!cgroups_path || !*cgroups_path) {
-		n = snprintf(buf, size, "%s/%s/%s", h->parent, ns, id);
-	} else if (*cgroups_path == '/') {
-		n = snprintf(buf, size, "%s", cgroups_path);
-	} else if (colon && strchr(colon + 1, ':') && !strchr(strchr(colon + 1, ':') + 1, ':')) {
-		r = systemd_path(cgroups_path, buf, size);
-		n = 0;
-	} else {
-		n = snprintf(buf, size, "%s/%s", h->parent, cgroups_path);
-	}
-	if (!r && n >= (int)size)
-		r = -ENAMETOOLONG;
-	if (!r) {
-		size_t end = strlen(buf);
-
-		/* "a//b" and "a/" are usual enough */
-		for (char *p = buf, *to = buf;; p++) {
-			if (p[0] == '/' && p[1] == '/')
-				continue;
-			*to++ = *p;
-			if (!*p) {
-				end = (size_t)(to - buf) - 1;
-				break;
-			}
-		}
-		if (end > 1 && buf[end - 1] == '/')
-			buf[end - 1] = 0;
-		r = cgroup_path_check(buf);
-	}
-	if (r < 0) {
-		r = fault_set(f, FAULT_INVALID_ARGUMENT, 0, "cgroupsPath \"%s\" is no path of a cgroup",
-			      cgroups_path ? cgroups_path : "");
-		fault_arg(f, "linux.cgroupsPath");
-	}
-	return r;
-}
-
-void cgroup_show(const struct cgroup_host *h, int hierarchy, const char *path, const char *file, char *buf, size_t size)
-{
-	snprintf(buf, size, "%s%s%s%s", h->h[hierarchy].mount, path, *file ? "/" : "", file);
-}
-
-int cgroup_file_open(const struct cgroup_host *h, int hierarchy, const char *path, const char *file, int flags)
-{
-	char full[PATH_MAX];
-	int fd;
-
-	if (snprintf(full, sizeof(full), "%s%s%s", path + 1, path[1] ? "/" : "", file) >= (int)sizeof(full))
-		return -ENAMETOOLONG;
-	fd = openat(h->h[hierarchy].fd, full, flags | O_CLOEXEC | O_NOFOLLOW);
-	return fd < 0 ? -errno : fd;
-}
-
-int cgroup_file_read(const struct cgroup_host *h, int hierarchy, const char *path, const char *file, char **text)
-{
-	char full[PATH_MAX];
-
-	if (snprintf(full, sizeof(full), "%s%s%s", path + 1, path[1] ? "/" : "", file) >= (int)sizeof(full))
-		return -ENAMETOOLONG;
-	return fd_read_file(h->h[hierarchy].fd, full, CGROUP_FILE_MAX, text, NULL);
-}
-
-int cgroup_file_write(const struct cgroup_host *h, int hierarchy, const char *path, const char *file, const char *text)
-{
-	char full[PATH_MAX];
-
-	if (snprintf(full, sizeof(full), "%s%s%s", path + 1, path[1] ? "/" : "", file) >= (int)sizeof(full))
-		return -ENAMETOOLONG;
-	return fd_write_file(h->h[hierarchy].fd, full, text);
 }

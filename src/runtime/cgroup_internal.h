@@ -10,11 +10,13 @@
 
 #define CGROUP_HIERARCHIES 16 /* as many as struct cgroup_join has room for */
 #define CGROUP_FILE_MAX (64u << 10) /* a control file that is read whole */
-#define CGROUP_DAEMON_LEAF "davit-daemon" /* where the daemon goes when its own group is delegated to it */
+#define CGROUP_DAEMON_LEAF                                                                         \
+	"davit-daemon" /* where the daemon goes when its own group is delegated to it */
 
 struct cgroup_hierarchy {
 	char *mount; /* folder */
-	char *names; /* " cpu cpuacct ", " name=systemd "; of v2: its root's cgroup.controllers; blanks at both ends */
+	/* " cpu cpuacct ", " name=systemd "; of v2: its root's cgroup.controllers; blanks at both ends */
+	char *names;
 	bool v2;
 	bool lib; /* libcgroup knows this mount for every controller in names */
 	int fd; /* of mount, O_PATH */
@@ -26,7 +28,8 @@ struct cgroup_host {
 	size_t n;
 	int v2, cpuset, devices, freezer; /* indices, -1 for none; the last three are v1's */
 	char *parent, *describe;
-	pthread_mutex_t lock; /* held while parents are made, so that nobody meets one half set up */
+	/* held while parents are made, so that nobody meets one half set up */
+	pthread_mutex_t lock;
 };
 
 struct cgroup {
@@ -35,36 +38,44 @@ struct cgroup {
 };
 
 /* cgroup_new_host with another table of mounts, in the form of /proc/self/mountinfo. For tests and other roots. */
-int cgroup_host_new_from(struct cgroup_host **out, const char *mountinfo, const char *parent, struct fault *f);
+int cgroup_host_new_from(struct cgroup_host **out, const char *mountinfo, const char *parent,
+			 struct fault *f);
 /* Index of the hierarchy that has a controller, -1 for none. */
 int cgroup_host_find(const struct cgroup_host *h, const char *controller);
 /* 0 for a path that begins with '/', is not "/", and has no empty, "." or ".." component. */
 int cgroup_path_check(const char *path);
 /* "/sys/fs/cgroup/pids/davit/ns/id/pids.max", for faults. Cut when it does not fit. */
-void cgroup_show(const struct cgroup_host *h, int hierarchy, const char *path, const char *file, char *buf, size_t size);
+void cgroup_show(const struct cgroup_host *h, int hierarchy, const char *path, const char *file,
+		 char *buf, size_t size);
 
 /* Files of a group, relative to the hierarchy's mount. 0 or -errno. */
-int cgroup_file_read(const struct cgroup_host *h, int hierarchy, const char *path, const char *file, char **text);
-int cgroup_file_write(const struct cgroup_host *h, int hierarchy, const char *path, const char *file, const char *text);
-int cgroup_file_open(const struct cgroup_host *h, int hierarchy, const char *path, const char *file, int flags);
+int cgroup_file_read(const struct cgroup_host *h, int hierarchy, const char *path, const char *file,
+		     char **text);
+int cgroup_file_write(const struct cgroup_host *h, int hierarchy, const char *path,
+		      const char *file, const char *text);
+int cgroup_file_open(const struct cgroup_host *h, int hierarchy, const char *path, const char *file,
+		     int flags);
 
 /* Makes all folders above path, in every hierarchy, ready for a leaf (cpuset filled, v2 controllers handed down). */
 int cgroup_parents_make(struct cgroup_host *h, const char *path, struct fault *f);
 /* v1: a group without cpus or mems takes no process. Copies them from the next folder above that has some. */
 int cgroup_cpuset_fill(struct cgroup_host *h, const char *path, struct fault *f);
 /* Hands a v2 controller down to path's parent, so that path has its files. */
-int cgroup_v2_enable(struct cgroup_host *h, const char *path, const char *controller, struct fault *f);
+int cgroup_v2_enable(struct cgroup_host *h, const char *path, const char *controller,
+		     struct fault *f);
 
 /* cgroup_values.c and cgroup_resources.c: a value to be written, and lists of them. */
 enum cgroup_value_kind {
 	CGROUP_VALUE_PLAIN,
 	CGROUP_VALUE_KEYED, /* "KEY rest": only this key's line is replaced */
-	CGROUP_VALUE_LIMIT_READBACK, /* read again after the write: some kernels take it and do nothing */
+	/* read again after the write: some kernels take it and do nothing */
+	CGROUP_VALUE_LIMIT_READBACK,
 };
 struct cgroup_value {
 	int hierarchy;
 	enum cgroup_value_kind kind;
-	int group; /* values of one group (not 0) may have to be written in another order: EINVAL puts one behind the others */
+	/* values of one group (not 0) may have to be written in another order: EINVAL puts one behind the others */
+	int group;
 	char controller[32];
 	char file[96];
 	char argument[64]; /* the field of linux.resources, as "memory.limit" */
@@ -78,16 +89,20 @@ struct cgroup_values {
 void cgroup_values_clear(struct cgroup_values *l);
 int cgroup_values_add(struct cgroup_values *l, const struct cgroup_value *proto, const char *text);
 /* OCI LinuxResources (all but devices) to values. fresh: the group was made just now, nothing has to be read. */
-int cgroup_resources_read(struct cgroup *cg, bool fresh, json_object *resources, struct cgroup_values *out, struct fault *f);
+int cgroup_resources_read(struct cgroup *cg, bool fresh, json_object *resources,
+			  struct cgroup_values *out, struct fault *f);
 /* Writes them; with keep, what was there before is put back when one fails. */
-int cgroup_values_apply(struct cgroup *cg, const struct cgroup_values *l, bool keep, struct fault *f);
+int cgroup_values_apply(struct cgroup *cg, const struct cgroup_values *l, bool keep,
+			struct fault *f);
 /* cpu.shares (2 to 262144) to cpu.weight (1 to 10000); blkio weight (10 to 1000) to io.weight (1 to 10000). */
 uint64_t cgroup_weight_of_shares(uint64_t shares);
 uint64_t cgroup_weight_of_blkio(uint64_t weight);
 
 /* cgroup_devices.c */
-int cgroup_devices_set(struct cgroup *cg, const struct spec_device_rule *rules, size_t n, bool fresh, struct fault *f);
-int cgroup_devices_read(json_object *resources, struct spec_device_rule **rules, size_t *n, struct fault *f);
+int cgroup_devices_set(struct cgroup *cg, const struct spec_device_rule *rules, size_t n,
+		       bool fresh, struct fault *f);
+int cgroup_devices_read(json_object *resources, struct spec_device_rule **rules, size_t *n,
+			struct fault *f);
 struct cgroup_devices_state; /* what was in force, to be put back */
 int cgroup_devices_save(struct cgroup *cg, struct cgroup_devices_state **out, struct fault *f);
 int cgroup_devices_restore(struct cgroup *cg, const struct cgroup_devices_state *s);

@@ -31,7 +31,8 @@
 static pthread_mutex_t lib_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool lib_ready;
 
-static void lib_log(void *user, int level, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
+static void lib_log(void *user, int level, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
 static void lib_log(void *user, int level, const char *fmt, va_list ap)
 {
 	char line[512];
@@ -130,7 +131,8 @@ int cgroup_lib_set(const char *path, const struct cgroup_lib_value *values, size
 	return r;
 }
 
-int cgroup_lib_get(const char *path, const char *controller, const char *file, char *buf, size_t size)
+int cgroup_lib_get(const char *path, const char *controller, const char *file, char *buf,
+		   size_t size)
 {
 	CLEANUP_FREE char *name = strdup(file); /* the prototype is not const */
 	void *handle = NULL;

@@ -23,4 +23,5 @@ int cgroup_lib_knows(const char *controller, const char *mount);
  */
 int cgroup_lib_set(const char *path, const struct cgroup_lib_value *values, size_t n);
 /* A whole control file, NUL-terminated. -EFBIG when it does not fit. */
-int cgroup_lib_get(const char *path, const char *controller, const char *file, char *buf, size_t size);
+int cgroup_lib_get(const char *path, const char *controller, const char *file, char *buf,
+		   size_t size);

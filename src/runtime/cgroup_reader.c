@@ -28,7 +28,8 @@ int cgroup_reader_bad(struct cgroup_reader *r, const char *argument, const char 
 }
 
 /* 1 given, 0 absent or null. */
-int cgroup_reader_int(struct cgroup_reader *r, json_object *o, const char *key, const char *argument, int64_t *v)
+int cgroup_reader_int(struct cgroup_reader *r, json_object *o, const char *key,
+		      const char *argument, int64_t *v)
 {
 	json_object *j = NULL;
 
@@ -40,7 +41,8 @@ int cgroup_reader_int(struct cgroup_reader *r, json_object *o, const char *key, 
 	return 1;
 }
 
-int cgroup_reader_uint(struct cgroup_reader *r, json_object *o, const char *key, const char *argument, uint64_t max, uint64_t *v)
+int cgroup_reader_uint(struct cgroup_reader *r, json_object *o, const char *key,
+		       const char *argument, uint64_t max, uint64_t *v)
 {
 	json_object *j = NULL;
 
@@ -52,7 +54,8 @@ int cgroup_reader_uint(struct cgroup_reader *r, json_object *o, const char *key,
 	return *v > max ? cgroup_reader_bad(r, argument, "is too large") : 1;
 }
 
-int cgroup_reader_bool(struct cgroup_reader *r, json_object *o, const char *key, const char *argument, bool *v)
+int cgroup_reader_bool(struct cgroup_reader *r, json_object *o, const char *key,
+		       const char *argument, bool *v)
 {
 	json_object *j = NULL;
 
@@ -65,7 +68,8 @@ int cgroup_reader_bool(struct cgroup_reader *r, json_object *o, const char *key,
 }
 
 /* Plain words only: it becomes part of a file's name or a value. */
-int cgroup_reader_str(struct cgroup_reader *r, json_object *o, const char *key, const char *argument, const char **v)
+int cgroup_reader_str(struct cgroup_reader *r, json_object *o, const char *key,
+		      const char *argument, const char **v)
 {
 	json_object *j = NULL;
 
@@ -78,21 +82,25 @@ int cgroup_reader_str(struct cgroup_reader *r, json_object *o, const char *key, 
 	return 1;
 }
 
-int cgroup_reader_section(struct cgroup_reader *r, json_object *o, const char *key, json_type type, json_object **v)
+int cgroup_reader_section(struct cgroup_reader *r, json_object *o, const char *key, json_type type,
+			  json_object **v)
 {
 	*v = NULL;
 	if (!json_object_object_get_ex(o, key, v) || !*v)
 		return 0;
 	if (!json_object_is_type(*v, type))
-		return cgroup_reader_bad(r, key, type == json_type_array ? "must be an array" : "must be an object");
+		return cgroup_reader_bad(
+			r, key, type == json_type_array ? "must be an array" : "must be an object");
 	return 1;
 }
 
 /* ---- making values ---- */
 
-int cgroup_reader_no_controller(struct cgroup_reader *r, const char *argument, const char *controller)
+int cgroup_reader_no_controller(struct cgroup_reader *r, const char *argument,
+				const char *controller)
 {
-	fault_set(r->f, FAULT_FAILED_PRECONDITION, 0, "linux.resources.%s: this host has no \"%s\" cgroup controller (it has %s)",
+	fault_set(r->f, FAULT_FAILED_PRECONDITION, 0,
+		  "linux.resources.%s: this host has no \"%s\" cgroup controller (it has %s)",
 		  argument, controller, r->h->describe);
 	fault_arg(r->f, argument);
 	return -EINVAL;
@@ -100,9 +108,10 @@ int cgroup_reader_no_controller(struct cgroup_reader *r, const char *argument, c
 
 int cgroup_reader_not_on_v2(struct cgroup_reader *r, const char *argument, const char *controller)
 {
-	fault_set(r->f, FAULT_FAILED_PRECONDITION, 0,
-		  "linux.resources.%s: the \"%s\" controller of cgroup v2, which this host uses, cannot do this", argument,
-		  controller);
+	fault_set(
+		r->f, FAULT_FAILED_PRECONDITION, 0,
+		"linux.resources.%s: the \"%s\" controller of cgroup v2, which this host uses, cannot do this",
+		argument, controller);
 	fault_arg(r->f, argument);
 	return -EINVAL;
 }
@@ -133,10 +142,13 @@ bool cgroup_reader_has_file(struct cgroup_reader *r, int hierarchy, const char *
 	       !faccessat(r->h->h[hierarchy].fd, full, F_OK, 0);
 }
 
-int cgroup_reader_add(struct cgroup_reader *r, int hierarchy, const char *controller, const char *file, const char *argument,
-	       enum cgroup_value_kind kind, int group, const char *unset, const char *fmt, ...)
+int cgroup_reader_add(struct cgroup_reader *r, int hierarchy, const char *controller,
+		      const char *file, const char *argument, enum cgroup_value_kind kind,
+		      int group, const char *unset, const char *fmt, ...)
 {
-	struct cgroup_value v = { .hierarchy = hierarchy, .kind = kind, .group = group, .unset = unset };
+	struct cgroup_value v = {
+		.hierarchy = hierarchy, .kind = kind, .group = group, .unset = unset
+	};
 	CLEANUP_FREE char *text = NULL;
 	va_list ap;
 	int n;
@@ -158,10 +170,11 @@ int cgroup_reader_add(struct cgroup_reader *r, int hierarchy, const char *contro
 }
 
 /* A limit in bytes or a count; negative lifts it: v1 writes -1, v2 "max". */
-int cgroup_reader_limit(struct cgroup_reader *r, int i, const char *c, const char *v1, const char *v2, const char *arg, int group,
-		 int64_t v)
+int cgroup_reader_limit(struct cgroup_reader *r, int i, const char *c, const char *v1,
+			const char *v2, const char *arg, int group, int64_t v)
 {
 	if (r->h->h[i].v2)
-		return v < 0 ? bound(r, i, c, v2, arg, group, "max") : bound(r, i, c, v2, arg, group, "%" PRId64, v);
+		return v < 0 ? bound(r, i, c, v2, arg, group, "max")
+			     : bound(r, i, c, v2, arg, group, "%" PRId64, v);
 	return bound(r, i, c, v1, arg, group, "%" PRId64, v < 0 ? -1 : v);
 }

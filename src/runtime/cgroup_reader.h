@@ -22,32 +22,39 @@ struct cgroup_reader {
 };
 
 int cgroup_reader_bad(struct cgroup_reader *r, const char *argument, const char *what);
-int cgroup_reader_int(struct cgroup_reader *r, json_object *o, const char *key, const char *argument, int64_t *v);
-int cgroup_reader_uint(struct cgroup_reader *r, json_object *o, const char *key, const char *argument, uint64_t max,
-		       uint64_t *v);
-int cgroup_reader_bool(struct cgroup_reader *r, json_object *o, const char *key, const char *argument, bool *v);
-int cgroup_reader_str(struct cgroup_reader *r, json_object *o, const char *key, const char *argument, const char **v);
-int cgroup_reader_section(struct cgroup_reader *r, json_object *o, const char *key, json_type type, json_object **v);
+int cgroup_reader_int(struct cgroup_reader *r, json_object *o, const char *key,
+		      const char *argument, int64_t *v);
+int cgroup_reader_uint(struct cgroup_reader *r, json_object *o, const char *key,
+		       const char *argument, uint64_t max, uint64_t *v);
+int cgroup_reader_bool(struct cgroup_reader *r, json_object *o, const char *key,
+		       const char *argument, bool *v);
+int cgroup_reader_str(struct cgroup_reader *r, json_object *o, const char *key,
+		      const char *argument, const char **v);
+int cgroup_reader_section(struct cgroup_reader *r, json_object *o, const char *key, json_type type,
+			  json_object **v);
 
 /* Faults: the host lacks it, v2 lacks it. Both answer negative. */
-int cgroup_reader_no_controller(struct cgroup_reader *r, const char *argument, const char *controller);
+int cgroup_reader_no_controller(struct cgroup_reader *r, const char *argument,
+				const char *controller);
 int cgroup_reader_not_on_v2(struct cgroup_reader *r, const char *argument, const char *controller);
 /* The hierarchy of a controller, with its files there on v2; negative with a fault. */
 int cgroup_reader_need(struct cgroup_reader *r, const char *controller, const char *argument);
 bool cgroup_reader_has_file(struct cgroup_reader *r, int hierarchy, const char *file);
 
 /* One more value. */
-int cgroup_reader_add(struct cgroup_reader *r, int hierarchy, const char *controller, const char *file,
-		      const char *argument, enum cgroup_value_kind kind, int group, const char *unset, const char *fmt, ...)
+int cgroup_reader_add(struct cgroup_reader *r, int hierarchy, const char *controller,
+		      const char *file, const char *argument, enum cgroup_value_kind kind,
+		      int group, const char *unset, const char *fmt, ...)
 	__attribute__((format(printf, 9, 10)));
-#define plain(r, i, c, file, arg, ...) cgroup_reader_add(r, i, c, file, arg, CGROUP_VALUE_PLAIN, 0, NULL, __VA_ARGS__)
+#define plain(r, i, c, file, arg, ...)                                                             \
+	cgroup_reader_add(r, i, c, file, arg, CGROUP_VALUE_PLAIN, 0, NULL, __VA_ARGS__)
 #define bound(r, i, c, file, arg, group, ...)                                                      \
 	cgroup_reader_add(r, i, c, file, arg, CGROUP_VALUE_PLAIN, group, NULL, __VA_ARGS__)
 #define keyed(r, i, c, file, arg, unset, ...)                                                      \
 	cgroup_reader_add(r, i, c, file, arg, CGROUP_VALUE_KEYED, 0, unset, __VA_ARGS__)
 /* A limit in bytes or a count; negative lifts it: v1 writes -1, v2 "max". */
-int cgroup_reader_limit(struct cgroup_reader *r, int i, const char *c, const char *v1, const char *v2, const char *arg,
-			int group, int64_t v);
+int cgroup_reader_limit(struct cgroup_reader *r, int i, const char *c, const char *v1,
+			const char *v2, const char *arg, int group, int64_t v);
 
 /* cgroup_resources_io.c */
 int cgroup_reader_block_io(struct cgroup_reader *r, json_object *b);

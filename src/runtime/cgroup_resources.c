@@ -87,13 +87,15 @@ static int memory_check_usage(struct cgroup_reader *r, int i, int64_t max)
 
 	if (r->fresh || max < 0)
 		return 0;
-	e = cgroup_file_read(r->h, i, r->cg->path, v2 ? "memory.current" : "memory.usage_in_bytes", &text);
+	e = cgroup_file_read(r->h, i, r->cg->path, v2 ? "memory.current" : "memory.usage_in_bytes",
+			     &text);
 	if (e < 0)
 		return fault_sys(r->f, -e, "read the memory usage of cgroup", r->cg->path);
 	if (strtoull(text, NULL, 10) <= (uint64_t)max)
 		return 0;
 	fault_set(r->f, FAULT_FAILED_PRECONDITION, EBUSY,
-		  "linux.resources.memory.limit %" PRId64 " is below what is used, %.*s", max, (int)strcspn(text, "\n"), text);
+		  "linux.resources.memory.limit %" PRId64 " is below what is used, %.*s", max,
+		  (int)strcspn(text, "\n"), text);
 	fault_arg(r->f, "memory.limit");
 	return -EBUSY;
 }
@@ -104,9 +106,13 @@ static int memory_swap_v2(struct cgroup_reader *r, int i, bool have_max, int64_t
 	if (swap < 0)
 		return plain(r, i, "memory", "memory.swap.max", "memory.swap", "max");
 	if (!have_max || max < 0)
-		return cgroup_reader_bad(r, "memory.swap", "is memory and swap together, and needs memory.limit on cgroup v2");
+		return cgroup_reader_bad(
+			r, "memory.swap",
+			"is memory and swap together, and needs memory.limit on cgroup v2");
 	if (swap < max)
-		return cgroup_reader_bad(r, "memory.swap", "is memory and swap together, and must not be below memory.limit");
+		return cgroup_reader_bad(
+			r, "memory.swap",
+			"is memory and swap together, and must not be below memory.limit");
 	return plain(r, i, "memory", "memory.swap.max", "memory.swap", "%" PRId64, swap - max);
 }
 
@@ -123,23 +129,28 @@ static int memory_v1_only(struct cgroup_reader *r, int i, json_object *m)
 		return e;
 	if (e && v && v2)
 		return cgroup_reader_not_on_v2(r, "memory.kernel", "memory");
-	if (e && v && (e = cgroup_reader_add(r, i, "memory", "memory.kmem.limit_in_bytes", "memory.kernel", CGROUP_VALUE_LIMIT_READBACK, 0,
-			       NULL, "%" PRId64, v < 0 ? -1 : v)) < 0)
+	if (e && v &&
+	    (e = cgroup_reader_add(r, i, "memory", "memory.kmem.limit_in_bytes", "memory.kernel",
+				   CGROUP_VALUE_LIMIT_READBACK, 0, NULL, "%" PRId64,
+				   v < 0 ? -1 : v)) < 0)
 		return e;
 	e = cgroup_reader_int(r, m, "kernelTCP", "memory.kernelTCP", &v);
 	if (e < 0)
 		return e;
 	if (e && v && v2)
 		return cgroup_reader_not_on_v2(r, "memory.kernelTCP", "memory");
-	if (e && v && (e = cgroup_reader_add(r, i, "memory", "memory.kmem.tcp.limit_in_bytes", "memory.kernelTCP",
-			       CGROUP_VALUE_LIMIT_READBACK, 0, NULL, "%" PRId64, v < 0 ? -1 : v)) < 0)
+	if (e && v &&
+	    (e = cgroup_reader_add(r, i, "memory", "memory.kmem.tcp.limit_in_bytes",
+				   "memory.kernelTCP", CGROUP_VALUE_LIMIT_READBACK, 0, NULL,
+				   "%" PRId64, v < 0 ? -1 : v)) < 0)
 		return e;
 	e = cgroup_reader_uint(r, m, "swappiness", "memory.swappiness", 200, &u);
 	if (e < 0)
 		return e;
 	if (e && v2)
 		return cgroup_reader_not_on_v2(r, "memory.swappiness", "memory");
-	if (e && (e = plain(r, i, "memory", "memory.swappiness", "memory.swappiness", "%" PRIu64, u)) < 0)
+	if (e && (e = plain(r, i, "memory", "memory.swappiness", "memory.swappiness", "%" PRIu64,
+			    u)) < 0)
 		return e;
 	e = cgroup_reader_bool(r, m, "disableOOMKiller", "memory.disableOOMKiller", &flag);
 	if (e < 0)
@@ -148,7 +159,8 @@ static int memory_v1_only(struct cgroup_reader *r, int i, json_object *m)
 		return cgroup_reader_not_on_v2(r, "memory.disableOOMKiller", "memory");
 	/* false is what a new group has */
 	if (e && !v2 && (flag || !r->fresh) &&
-	    (e = plain(r, i, "memory", "memory.oom_control", "memory.disableOOMKiller", "%d", flag)) < 0)
+	    (e = plain(r, i, "memory", "memory.oom_control", "memory.disableOOMKiller", "%d",
+		       flag)) < 0)
 		return e;
 	e = cgroup_reader_bool(r, m, "useHierarchy", "memory.useHierarchy", &flag);
 	if (e < 0)
@@ -156,7 +168,8 @@ static int memory_v1_only(struct cgroup_reader *r, int i, json_object *m)
 	if (e && !flag && v2)
 		return cgroup_reader_not_on_v2(r, "memory.useHierarchy", "memory");
 	if (e && !v2)
-		return plain(r, i, "memory", "memory.use_hierarchy", "memory.useHierarchy", "%d", flag);
+		return plain(r, i, "memory", "memory.use_hierarchy", "memory.useHierarchy", "%d",
+			     flag);
 	return 0;
 }
 
@@ -183,23 +196,30 @@ static int read_memory(struct cgroup_reader *r, json_object *m)
 		return e;
 	/* memory without bound would be refused below a bound of memory and swap */
 	if (have_max && max < 0 && (!have_swap || !swap) &&
-	    cgroup_reader_has_file(r, i, r->h->h[i].v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes")) {
+	    cgroup_reader_has_file(
+		    r, i, r->h->h[i].v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes")) {
 		have_swap = 1;
 		swap = -1;
 	}
 	if (have_max && max &&
-	    (e = cgroup_reader_limit(r, i, "memory", "memory.limit_in_bytes", "memory.max", "memory.limit", GROUP_MEMORY, max)) < 0)
+	    (e = cgroup_reader_limit(r, i, "memory", "memory.limit_in_bytes", "memory.max",
+				     "memory.limit", GROUP_MEMORY, max)) < 0)
 		return e;
 	if (have_swap && swap) {
-		e = r->h->h[i].v2 ? memory_swap_v2(r, i, have_max && max, max, swap) :
-				    cgroup_reader_limit(r, i, "memory", "memory.memsw.limit_in_bytes", "", "memory.swap", GROUP_MEMORY, swap);
+		e = r->h->h[i].v2
+			    ? memory_swap_v2(r, i, have_max && max, max, swap)
+			    : cgroup_reader_limit(r, i, "memory", "memory.memsw.limit_in_bytes", "",
+						  "memory.swap", GROUP_MEMORY, swap);
 		if (e < 0)
 			return e;
 	}
 	if (have_low && low) {
 		/* memory.low knows no -1: nothing reserved is 0 */
-		e = r->h->h[i].v2 ? plain(r, i, "memory", "memory.low", "memory.reservation", "%" PRId64, low < 0 ? 0 : low) :
-				    cgroup_reader_limit(r, i, "memory", "memory.soft_limit_in_bytes", "", "memory.reservation", 0, low);
+		e = r->h->h[i].v2
+			    ? plain(r, i, "memory", "memory.low", "memory.reservation", "%" PRId64,
+				    low < 0 ? 0 : low)
+			    : cgroup_reader_limit(r, i, "memory", "memory.soft_limit_in_bytes", "",
+						  "memory.reservation", 0, low);
 		if (e < 0)
 			return e;
 	}
@@ -216,7 +236,8 @@ static int bandwidth_v2(struct cgroup_reader *r, int i, int64_t quota, uint64_t 
 
 	if (quota > 0) {
 		snprintf(word, sizeof(word), "%" PRId64, quota);
-	} else if (!quota && !r->fresh && !cgroup_file_read(r->h, i, r->cg->path, "cpu.max", &now)) {
+	} else if (!quota && !r->fresh &&
+		   !cgroup_file_read(r->h, i, r->cg->path, "cpu.max", &now)) {
 		size_t n = strcspn(now, " \n");
 
 		if (n && n < sizeof(word))
@@ -224,7 +245,8 @@ static int bandwidth_v2(struct cgroup_reader *r, int i, int64_t quota, uint64_t 
 	}
 	if (!period)
 		return bound(r, i, "cpu", "cpu.max", "cpu.quota", GROUP_BANDWIDTH, "%s", word);
-	return bound(r, i, "cpu", "cpu.max", quota ? "cpu.quota" : "cpu.period", GROUP_BANDWIDTH, "%s %" PRIu64, word, period);
+	return bound(r, i, "cpu", "cpu.max", quota ? "cpu.quota" : "cpu.period", GROUP_BANDWIDTH,
+		     "%s %" PRIu64, word, period);
 }
 
 static int bandwidth(struct cgroup_reader *r, int i, json_object *c)
@@ -242,11 +264,14 @@ static int bandwidth(struct cgroup_reader *r, int i, json_object *c)
 	if (v2 && (quota || period))
 		e = bandwidth_v2(r, i, quota, period);
 	if (!e && !v2 && period)
-		e = bound(r, i, "cpu", "cpu.cfs_period_us", "cpu.period", GROUP_BANDWIDTH, "%" PRIu64, period);
+		e = bound(r, i, "cpu", "cpu.cfs_period_us", "cpu.period", GROUP_BANDWIDTH,
+			  "%" PRIu64, period);
 	if (!e && !v2 && quota)
-		e = bound(r, i, "cpu", "cpu.cfs_quota_us", "cpu.quota", GROUP_BANDWIDTH, "%" PRId64, quota < 0 ? -1 : quota);
+		e = bound(r, i, "cpu", "cpu.cfs_quota_us", "cpu.quota", GROUP_BANDWIDTH, "%" PRId64,
+			  quota < 0 ? -1 : quota);
 	if (!e && have_burst)
-		e = bound(r, i, "cpu", v2 ? "cpu.max.burst" : "cpu.cfs_burst_us", "cpu.burst", GROUP_BANDWIDTH, "%" PRIu64, burst);
+		e = bound(r, i, "cpu", v2 ? "cpu.max.burst" : "cpu.cfs_burst_us", "cpu.burst",
+			  GROUP_BANDWIDTH, "%" PRIu64, burst);
 	return e;
 }
 
@@ -257,15 +282,19 @@ static int realtime(struct cgroup_reader *r, int i, json_object *c)
 	int64_t runtime = 0;
 
 	have_runtime = cgroup_reader_int(r, c, "realtimeRuntime", "cpu.realtimeRuntime", &runtime);
-	have_period = cgroup_reader_uint(r, c, "realtimePeriod", "cpu.realtimePeriod", UINT64_MAX, &period);
+	have_period = cgroup_reader_uint(r, c, "realtimePeriod", "cpu.realtimePeriod", UINT64_MAX,
+					 &period);
 	if (have_runtime < 0 || have_period < 0)
 		return -EINVAL;
 	if (r->h->h[i].v2 && (runtime || period))
-		return cgroup_reader_not_on_v2(r, runtime ? "cpu.realtimeRuntime" : "cpu.realtimePeriod", "cpu");
+		return cgroup_reader_not_on_v2(
+			r, runtime ? "cpu.realtimeRuntime" : "cpu.realtimePeriod", "cpu");
 	if (period)
-		e = bound(r, i, "cpu", "cpu.rt_period_us", "cpu.realtimePeriod", GROUP_REALTIME, "%" PRIu64, period);
+		e = bound(r, i, "cpu", "cpu.rt_period_us", "cpu.realtimePeriod", GROUP_REALTIME,
+			  "%" PRIu64, period);
 	if (!e && runtime)
-		e = bound(r, i, "cpu", "cpu.rt_runtime_us", "cpu.realtimeRuntime", GROUP_REALTIME, "%" PRId64, runtime);
+		e = bound(r, i, "cpu", "cpu.rt_runtime_us", "cpu.realtimeRuntime", GROUP_REALTIME,
+			  "%" PRId64, runtime);
 	return e;
 }
 
@@ -297,7 +326,8 @@ static int read_cpuset(struct cgroup_reader *r, json_object *c)
 
 static int read_cpu(struct cgroup_reader *r, json_object *c)
 {
-	static const char *const own[] = { "shares", "quota", "period", "burst", "realtimeRuntime", "realtimePeriod", "idle" };
+	static const char *const own[] = { "shares",	      "quota",		"period", "burst",
+					   "realtimeRuntime", "realtimePeriod", "idle" };
 	uint64_t shares = 0;
 	int64_t idle = 0;
 	bool any = false;
@@ -324,8 +354,10 @@ static int read_cpu(struct cgroup_reader *r, json_object *c)
 		return e;
 	e = 0;
 	if (shares)
-		e = r->h->h[i].v2 ? plain(r, i, "cpu", "cpu.weight", "cpu.shares", "%" PRIu64, cgroup_weight_of_shares(shares)) :
-				    plain(r, i, "cpu", "cpu.shares", "cpu.shares", "%" PRIu64, shares);
+		e = r->h->h[i].v2
+			    ? plain(r, i, "cpu", "cpu.weight", "cpu.shares", "%" PRIu64,
+				    cgroup_weight_of_shares(shares))
+			    : plain(r, i, "cpu", "cpu.shares", "cpu.shares", "%" PRIu64, shares);
 	if (!e)
 		e = bandwidth(r, i, c);
 	if (!e)
@@ -344,12 +376,12 @@ static int read_pids(struct cgroup_reader *r, json_object *p)
 	if (i < 0)
 		return i;
 	/* 0 has always meant "no limit" to those who send it */
-	return max <= 0 ? plain(r, i, "pids", "pids.max", "pids.limit", "max") :
-			  plain(r, i, "pids", "pids.max", "pids.limit", "%" PRId64, max);
+	return max <= 0 ? plain(r, i, "pids", "pids.max", "pids.limit", "max")
+			: plain(r, i, "pids", "pids.max", "pids.limit", "%" PRId64, max);
 }
 
-int cgroup_resources_read(struct cgroup *cg, bool fresh, json_object *resources, struct cgroup_values *out,
-			  struct fault *f)
+int cgroup_resources_read(struct cgroup *cg, bool fresh, json_object *resources,
+			  struct cgroup_values *out, struct fault *f)
 {
 	static const struct {
 		const char *key;
@@ -379,7 +411,8 @@ int cgroup_resources_read(struct cgroup *cg, bool fresh, json_object *resources,
 	for (size_t i = 0; i < ARRAY_SIZE(sections); i++) {
 		json_object *section = NULL;
 
-		e = cgroup_reader_section(&r, resources, sections[i].key, sections[i].type, &section);
+		e = cgroup_reader_section(&r, resources, sections[i].key, sections[i].type,
+					  &section);
 		if (e > 0)
 			e = sections[i].read(&r, section);
 		if (e < 0)

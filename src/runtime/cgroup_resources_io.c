@@ -16,7 +16,8 @@
 #include "util/cleanup.h"
 
 /* The devices of one list, each with its "MAJ:MIN". */
-static int device_key(struct cgroup_reader *r, json_object *o, const char *argument, char *buf, size_t size)
+static int device_key(struct cgroup_reader *r, json_object *o, const char *argument, char *buf,
+		      size_t size)
 {
 	uint64_t major = 0, minor = 0;
 	int a, b;
@@ -74,7 +75,8 @@ static int weights(struct cgroup_reader *r, int i, json_object *b)
 		if (leaf && r->h->h[i].v2)
 			return cgroup_reader_not_on_v2(r, argument, "io");
 		file = leaf ? "blkio.leaf_weight" : weight_file(r, i, false, &convert);
-		e = plain(r, i, c, file, argument, "%" PRIu64, !leaf && convert ? cgroup_weight_of_blkio(w) : w);
+		e = plain(r, i, c, file, argument, "%" PRIu64,
+			  !leaf && convert ? cgroup_weight_of_blkio(w) : w);
 		if (e < 0)
 			return e;
 	}
@@ -101,14 +103,15 @@ static int weight_devices(struct cgroup_reader *r, int i, json_object *list)
 		if (have < 0 || have_leaf < 0)
 			return -EINVAL;
 		if (!have && !have_leaf)
-			return cgroup_reader_bad(r, arg, "needs weight or leafWeight in each entry");
+			return cgroup_reader_bad(r, arg,
+						 "needs weight or leafWeight in each entry");
 		if (have_leaf && v2)
 			return cgroup_reader_not_on_v2(r, arg, "io");
 		if (have && (e = keyed(r, i, c, file, arg, v2 ? "default" : "0", "%s %" PRIu64, key,
 				       convert ? cgroup_weight_of_blkio(w) : w)) < 0)
 			return e;
-		if (have_leaf &&
-		    (e = keyed(r, i, c, "blkio.leaf_weight_device", arg, "0", "%s %" PRIu64, key, leaf)) < 0)
+		if (have_leaf && (e = keyed(r, i, c, "blkio.leaf_weight_device", arg, "0",
+					    "%s %" PRIu64, key, leaf)) < 0)
 			return e;
 	}
 	return 0;
@@ -159,15 +162,20 @@ int cgroup_reader_block_io(struct cgroup_reader *r, json_object *b)
 				return -EINVAL;
 			have = cgroup_reader_uint(r, o, "rate", argument, UINT64_MAX, &rate);
 			if (have <= 0)
-				return have < 0 ? have : cgroup_reader_bad(r, argument, "needs a rate in each entry");
+				return have < 0 ? have
+						: cgroup_reader_bad(r, argument,
+								    "needs a rate in each entry");
 			if (!r->h->h[i].v2)
-				have = keyed(r, i, "blkio", rates[k].v1, argument, "0", "%s %" PRIu64, key, rate);
+				have = keyed(r, i, "blkio", rates[k].v1, argument, "0",
+					     "%s %" PRIu64, key, rate);
 			else if (rate) /* v1's 0 is no limit, which v2 writes as max */
-				have = keyed(r, i, "io", "io.max", argument, "rbps=max wbps=max riops=max wiops=max",
+				have = keyed(r, i, "io", "io.max", argument,
+					     "rbps=max wbps=max riops=max wiops=max",
 					     "%s %s=%" PRIu64, key, rates[k].v2, rate);
 			else
-				have = keyed(r, i, "io", "io.max", argument, "rbps=max wbps=max riops=max wiops=max",
-					     "%s %s=max", key, rates[k].v2);
+				have = keyed(r, i, "io", "io.max", argument,
+					     "rbps=max wbps=max riops=max wiops=max", "%s %s=max",
+					     key, rates[k].v2);
 			if (have < 0)
 				return have;
 		}
@@ -198,13 +206,16 @@ int cgroup_reader_hugepages(struct cgroup_reader *r, json_object *list)
 		if (e > 0)
 			e = cgroup_reader_uint(r, o, "limit", arg, UINT64_MAX, &max);
 		if (e <= 0)
-			return e < 0 ? e : cgroup_reader_bad(r, arg, "needs pageSize and limit in each entry");
+			return e < 0 ? e
+				     : cgroup_reader_bad(r, arg,
+							 "needs pageSize and limit in each entry");
 		for (const char *p = size; *p; p++)
 			if (!isalnum((unsigned char)*p) || p - size > 15)
-				return cgroup_reader_bad(r, arg, "has a pageSize that is none, as \"2MB\"");
+				return cgroup_reader_bad(r, arg,
+							 "has a pageSize that is none, as \"2MB\"");
 		for (int rsvd = 0; rsvd < 2; rsvd++) {
-			snprintf(file[rsvd], sizeof(file[rsvd]), "hugetlb.%s%s.%s", size, rsvd ? ".rsvd" : "",
-				 r->h->h[i].v2 ? "max" : "limit_in_bytes");
+			snprintf(file[rsvd], sizeof(file[rsvd]), "hugetlb.%s%s.%s", size,
+				 rsvd ? ".rsvd" : "", r->h->h[i].v2 ? "max" : "limit_in_bytes");
 			/* reservations are bounded as well where the kernel counts them */
 			if (rsvd && !cgroup_reader_has_file(r, i, file[rsvd]))
 				continue;
@@ -261,7 +272,9 @@ int cgroup_reader_network(struct cgroup_reader *r, json_object *n)
 		if (e > 0)
 			e = cgroup_reader_uint(r, o, "priority", arg, UINT32_MAX, &v);
 		if (e <= 0)
-			return e < 0 ? e : cgroup_reader_bad(r, arg, "needs name and priority in each entry");
+			return e < 0 ? e
+				     : cgroup_reader_bad(r, arg,
+							 "needs name and priority in each entry");
 		if (!is_word(name))
 			return cgroup_reader_bad(r, arg, "has a name that is no interface's");
 		e = keyed(r, i, "net_prio", "net_prio.ifpriomap", arg, "0", "%s %" PRIu64, name, v);
@@ -283,26 +296,29 @@ int cgroup_reader_rdma(struct cgroup_reader *r, json_object *devices)
 	i = cgroup_reader_need(r, "rdma", arg);
 	if (i < 0)
 		return i;
-	json_object_object_foreach(devices, name, o)
-	{
+	json_object_object_foreach (devices, name, o) {
 		uint64_t handles = 0, objects = 0;
 		char text[96];
 		int a, b;
 
 		if (!is_word(name) || !json_object_is_type(o, json_type_object))
-			return cgroup_reader_bad(r, arg, "must be a map of device names to objects");
+			return cgroup_reader_bad(r, arg,
+						 "must be a map of device names to objects");
 		a = cgroup_reader_uint(r, o, "hcaHandles", arg, UINT32_MAX, &handles);
 		b = cgroup_reader_uint(r, o, "hcaObjects", arg, UINT32_MAX, &objects);
 		if (a < 0 || b < 0)
 			return -EINVAL;
 		if (!a && !b)
-			return cgroup_reader_bad(r, arg, "needs hcaHandles or hcaObjects in each entry");
+			return cgroup_reader_bad(r, arg,
+						 "needs hcaHandles or hcaObjects in each entry");
 		text[0] = 0;
 		if (a)
 			snprintf(text, sizeof(text), " hca_handle=%" PRIu64, handles);
 		if (b)
-			snprintf(text + strlen(text), sizeof(text) - strlen(text), " hca_object=%" PRIu64, objects);
-		e = keyed(r, i, "rdma", "rdma.max", arg, "hca_handle=max hca_object=max", "%s%s", name, text);
+			snprintf(text + strlen(text), sizeof(text) - strlen(text),
+				 " hca_object=%" PRIu64, objects);
+		e = keyed(r, i, "rdma", "rdma.max", arg, "hca_handle=max hca_object=max", "%s%s",
+			  name, text);
 		if (e < 0)
 			return e;
 	}
@@ -314,8 +330,9 @@ int cgroup_reader_rdma(struct cgroup_reader *r, json_object *devices)
 /* Files that are davit's own business, or that change what the group is. */
 static bool is_reserved(const char *file)
 {
-	static const char *const files[] = { "cgroup.procs",	"cgroup.threads", "cgroup.kill",
-					     "cgroup.freeze",	"cgroup.type",	  "cgroup.subtree_control" };
+	static const char *const files[] = { "cgroup.procs", "cgroup.threads",
+					     "cgroup.kill",  "cgroup.freeze",
+					     "cgroup.type",  "cgroup.subtree_control" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		if (!strcmp(file, files[i]))
@@ -326,9 +343,11 @@ static bool is_reserved(const char *file)
 /* Whether a line of this file speaks of one device: "8:0 …", "mlx5_0 hca_handle=…". */
 static bool is_keyed(const char *file, const char *line)
 {
-	return !strcmp(file, "io.max") || !strcmp(file, "io.latency") || !strcmp(file, "rdma.max") ||
-	       !strcmp(file, "misc.max") || !strcmp(file, "dmem.max") ||
-	       ((!strcmp(file, "io.weight") || !strcmp(file, "io.bfq.weight")) && strchr(line, ' '));
+	return !strcmp(file, "io.max") || !strcmp(file, "io.latency") ||
+	       !strcmp(file, "rdma.max") || !strcmp(file, "misc.max") ||
+	       !strcmp(file, "dmem.max") ||
+	       ((!strcmp(file, "io.weight") || !strcmp(file, "io.bfq.weight")) &&
+		strchr(line, ' '));
 }
 
 static const char *unset_of(const char *file)
@@ -346,8 +365,7 @@ static const char *unset_of(const char *file)
 
 int cgroup_reader_unified(struct cgroup_reader *r, json_object *u)
 {
-	json_object_object_foreach(u, file, o)
-	{
+	json_object_object_foreach (u, file, o) {
 		char argument[64], controller[32];
 		size_t n = strcspn(file, ".");
 		const char *text;
@@ -357,11 +375,13 @@ int cgroup_reader_unified(struct cgroup_reader *r, json_object *u)
 		if (!json_object_is_type(o, json_type_string) ||
 		    strlen(json_object_get_string(o)) != (size_t)json_object_get_string_len(o))
 			return cgroup_reader_bad(r, argument, "must be a string");
-		if (!is_word(file) || strchr(file, '/') || !file[n] || !n || n >= sizeof(controller) || is_reserved(file))
+		if (!is_word(file) || strchr(file, '/') || !file[n] || !n ||
+		    n >= sizeof(controller) || is_reserved(file))
 			return cgroup_reader_bad(r, argument, "is no control file that may be set");
 		if (i < 0) {
 			e = fault_set(r->f, FAULT_FAILED_PRECONDITION, 0,
-				      "linux.resources.%s: this host has no cgroup v2 (it has %s)", argument, r->h->describe);
+				      "linux.resources.%s: this host has no cgroup v2 (it has %s)",
+				      argument, r->h->describe);
 			fault_arg(r->f, argument);
 			return e;
 		}
@@ -370,10 +390,11 @@ int cgroup_reader_unified(struct cgroup_reader *r, json_object *u)
 		if (strcmp(controller, "cgroup")) {
 			e = cgroup_host_find(r->h, controller);
 			if (e >= 0 && e != i) {
-				e = fault_set(r->f, FAULT_FAILED_PRECONDITION, 0,
-					      "linux.resources.%s: this host has the \"%s\" controller on cgroup v1, "
-					      "where unified values do not reach it",
-					      argument, controller);
+				e = fault_set(
+					r->f, FAULT_FAILED_PRECONDITION, 0,
+					"linux.resources.%s: this host has the \"%s\" controller on cgroup v1, "
+					"where unified values do not reach it",
+					argument, controller);
 				fault_arg(r->f, argument);
 				return e;
 			}
@@ -388,8 +409,8 @@ int cgroup_reader_unified(struct cgroup_reader *r, json_object *u)
 			bool one = is_keyed(file, text);
 
 			e = cgroup_reader_add(r, i, controller, file, argument,
-					      one ? CGROUP_VALUE_KEYED : CGROUP_VALUE_PLAIN, 0, one ? unset_of(file) : NULL,
-					      "%.*s", (int)len, text);
+					      one ? CGROUP_VALUE_KEYED : CGROUP_VALUE_PLAIN, 0,
+					      one ? unset_of(file) : NULL, "%.*s", (int)len, text);
 			if (e < 0)
 				return e;
 			text += len;

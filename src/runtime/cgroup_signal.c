@@ -24,7 +24,8 @@
 #include "util/cleanup.h"
 #include "util/fd.h"
 
-#define SIGNAL_ROUNDS 256 /* of listing and signalling, against what forks faster than it is listed */
+#define SIGNAL_ROUNDS                                                                              \
+	256 /* of listing and signalling, against what forks faster than it is listed */
 #define PIDS_DEPTH 64
 #define FREEZE_TRIES 50 /* of 2 ms, before a group that does not freeze is killed as it runs */
 

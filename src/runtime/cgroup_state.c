@@ -42,10 +42,12 @@ int cgroup_freeze(struct cgroup *cg, bool freeze, struct fault *f)
 	if (h->v2 >= 0)
 		r = cgroup_file_write(h, h->v2, cg->path, "cgroup.freeze", freeze ? "1" : "0");
 	if (r == -ENOENT && h->freezer >= 0)
-		r = cgroup_file_write(h, h->freezer, cg->path, "freezer.state", freeze ? "FROZEN" : "THAWED");
+		r = cgroup_file_write(h, h->freezer, cg->path, "freezer.state",
+				      freeze ? "FROZEN" : "THAWED");
 	else if (r == -ENOENT && h->v2 < 0)
-		return fault_set(f, FAULT_FAILED_PRECONDITION, 0,
-				 "this host has neither cgroup v2 nor the \"freezer\" controller of v1");
+		return fault_set(
+			f, FAULT_FAILED_PRECONDITION, 0,
+			"this host has neither cgroup v2 nor the \"freezer\" controller of v1");
 	return r < 0 ? fault_sys(f, -r, what, cg->path) : 0;
 }
 
@@ -74,7 +76,9 @@ int cgroup_frozen(struct cgroup *cg)
 
 int cgroup_events_open(struct cgroup *cg)
 {
-	int fd = cg->host->v2 < 0 ? -1 : cgroup_file_open(cg->host, cg->host->v2, cg->path, "cgroup.events", O_RDONLY);
+	int fd = cg->host->v2 < 0 ? -1
+				  : cgroup_file_open(cg->host, cg->host->v2, cg->path,
+						     "cgroup.events", O_RDONLY);
 
 	return fd < 0 ? -1 : fd;
 }

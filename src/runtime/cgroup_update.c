@@ -15,7 +15,8 @@
 
 #define RULES_MAX 1024
 
-static int read_access(struct cgroup_reader *r, const char *argument, const char *text, struct spec_device_rule *rule)
+static int read_access(struct cgroup_reader *r, const char *argument, const char *text,
+		       struct spec_device_rule *rule)
 {
 	for (const char *p = text; *p; p++) {
 		if (*p == 'r')
@@ -25,12 +26,14 @@ static int read_access(struct cgroup_reader *r, const char *argument, const char
 		else if (*p == 'm')
 			rule->mknod = true;
 		else
-			return cgroup_reader_bad(r, argument, "has an access other than r, w and m");
+			return cgroup_reader_bad(r, argument,
+						 "has an access other than r, w and m");
 	}
 	return 0;
 }
 
-static int read_rule(struct cgroup_reader *r, json_object *o, size_t i, struct spec_device_rule *rule)
+static int read_rule(struct cgroup_reader *r, json_object *o, size_t i,
+		     struct spec_device_rule *rule)
 {
 	const char *type = "a", *access = "rwm";
 	char argument[32];
@@ -59,7 +62,8 @@ static int read_rule(struct cgroup_reader *r, json_object *o, size_t i, struct s
 	return read_access(r, argument, access, rule);
 }
 
-int cgroup_devices_read(json_object *resources, struct spec_device_rule **rules, size_t *n, struct fault *f)
+int cgroup_devices_read(json_object *resources, struct spec_device_rule **rules, size_t *n,
+			struct fault *f)
 {
 	struct cgroup_reader r = { .f = f };
 	json_object *list = NULL;
@@ -118,7 +122,8 @@ int cgroup_update(struct cgroup *cg, json_object *resources, struct fault *f)
 
 		if (back < 0 && f)
 			snprintf(f->log + strlen(f->log), sizeof(f->log) - strlen(f->log),
-				 "the device rules could not be put back: %s\n", strerrordesc_np(-back));
+				 "the device rules could not be put back: %s\n",
+				 strerrordesc_np(-back));
 	}
 	cgroup_devices_state_free(before);
 	cgroup_values_clear(&values);

@@ -69,7 +69,8 @@ static int write_text(struct cgroup *cg, const struct cgroup_value *v, const cha
 	if (cg->host->h[v->hierarchy].lib)
 		r = cgroup_lib_set(cg->path + 1, &lv, 1);
 	if (r == -ENOTSUP)
-		r = cgroup_file_write(cg->host, v->hierarchy, cg->path, v->file, *text ? text : "\n");
+		r = cgroup_file_write(cg->host, v->hierarchy, cg->path, v->file,
+				      *text ? text : "\n");
 	return r;
 }
 
@@ -90,7 +91,8 @@ static int check_readback(struct cgroup *cg, const struct cgroup_value *v)
 	if (r < 0)
 		return r;
 	/* limits are rounded to pages, down or up */
-	if (strtoull(now, NULL, 10) / 65536 <= strtoull(v->text, NULL, 10) / 65536 + 1 || same_number(now, v->text))
+	if (strtoull(now, NULL, 10) / 65536 <= strtoull(v->text, NULL, 10) / 65536 + 1 ||
+	    same_number(now, v->text))
 		return 0;
 	return -EOPNOTSUPP;
 }
@@ -101,16 +103,18 @@ static int explain(struct cgroup *cg, const struct cgroup_value *v, int err, str
 
 	cgroup_show(cg->host, v->hierarchy, cg->path, v->file, shown, sizeof(shown));
 	if (err == ENOENT)
-		fault_set(f, FAULT_FAILED_PRECONDITION, err, "linux.resources.%s: the \"%s\" controller of this host has no %s",
+		fault_set(f, FAULT_FAILED_PRECONDITION, err,
+			  "linux.resources.%s: the \"%s\" controller of this host has no %s",
 			  v->argument, v->controller, v->file);
 	else if (err == EOPNOTSUPP)
-		fault_set(f, FAULT_FAILED_PRECONDITION, err,
-			  "linux.resources.%s: the \"%s\" controller of this host's kernel does nothing with %s", v->argument,
-			  v->controller, v->file);
+		fault_set(
+			f, FAULT_FAILED_PRECONDITION, err,
+			"linux.resources.%s: the \"%s\" controller of this host's kernel does nothing with %s",
+			v->argument, v->controller, v->file);
 	else
 		fault_set(f, err == ENODEV ? FAULT_INVALID_ARGUMENT : fault_code_of_errno(err), err,
-			  "linux.resources.%s: the \"%s\" controller refuses \"%s\" in %s", v->argument, v->controller, v->text,
-			  v->file);
+			  "linux.resources.%s: the \"%s\" controller refuses \"%s\" in %s",
+			  v->argument, v->controller, v->text, v->file);
 	fault_at(f, "set a cgroup value", shown);
 	fault_arg(f, v->argument);
 	return -err;
@@ -148,7 +152,8 @@ static int read_old(struct cgroup *cg, const struct cgroup_value *v, char **out)
 			text = strndup(line, strcspn(line, "\n"));
 		else if (!v->unset)
 			return 0;
-		else if (asprintf(&text, "%.*s %s", (int)strcspn(v->text, " "), v->text, v->unset) < 0)
+		else if (asprintf(&text, "%.*s %s", (int)strcspn(v->text, " "), v->text, v->unset) <
+			 0)
 			text = NULL;
 	} else if (!strcmp(v->file, "memory.oom_control")) {
 		/* "oom_kill_disable 0" and more lines; written is the number alone */
@@ -175,7 +180,8 @@ static void put_back(struct cgroup *cg, struct undo *undo, size_t n, struct faul
 		int r = undo[n].text ? write_text(cg, undo[n].value, undo[n].text) : -ENODATA;
 
 		if (r < 0 && f) {
-			snprintf(more, sizeof(more), "%s keeps its new value: %s\n", undo[n].value->file,
+			snprintf(more, sizeof(more), "%s keeps its new value: %s\n",
+				 undo[n].value->file,
 				 undo[n].text ? strerrordesc_np(-r) : "the old one is not known");
 			strncat(f->log, more, sizeof(f->log) - strlen(f->log) - 1);
 		}
@@ -200,7 +206,8 @@ static int write_batch(struct cgroup *cg, const struct cgroup_values *l)
 }
 
 /* One value with its undo record. */
-static int write_one(struct cgroup *cg, const struct cgroup_value *v, struct undo *undo, size_t *done)
+static int write_one(struct cgroup *cg, const struct cgroup_value *v, struct undo *undo,
+		     size_t *done)
 {
 	char *old = NULL;
 	int r;
@@ -221,8 +228,8 @@ static int write_one(struct cgroup *cg, const struct cgroup_value *v, struct und
 }
 
 /* Values [from, to) bound each other: rounds over them until all are written or none moves. *bad: the one that failed. */
-static int write_group(struct cgroup *cg, const struct cgroup_value *v, size_t n, struct undo *undo, size_t *done,
-		       const struct cgroup_value **bad)
+static int write_group(struct cgroup *cg, const struct cgroup_value *v, size_t n, struct undo *undo,
+		       size_t *done, const struct cgroup_value **bad)
 {
 	CLEANUP_FREE bool *written = calloc(n, sizeof(*written));
 	size_t left = n;
@@ -258,7 +265,8 @@ static int write_group(struct cgroup *cg, const struct cgroup_value *v, size_t n
 	return 0;
 }
 
-int cgroup_values_apply(struct cgroup *cg, const struct cgroup_values *l, bool keep, struct fault *f)
+int cgroup_values_apply(struct cgroup *cg, const struct cgroup_values *l, bool keep,
+			struct fault *f)
 {
 	CLEANUP_FREE struct undo *undo = NULL;
 	const struct cgroup_value *bad = NULL;
@@ -279,7 +287,7 @@ int cgroup_values_apply(struct cgroup *cg, const struct cgroup_values *l, bool k
 		if (!undo)
 			return fault_sys(f, ENOMEM, "set cgroup values of", cg->path);
 	}
-	for (size_t i = 0; i < l->n && !r; ) {
+	for (size_t i = 0; i < l->n && !r;) {
 		size_t end = i + 1;
 
 		while (l->v[i].group && end < l->n && l->v[end].group == l->v[i].group)

@@ -125,7 +125,8 @@ static int group_make(char *path, size_t size)
 	for (char *line = strtok_r(groups, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
 		if (!strncmp(line, "0::/", 4))
 			own = line[4] ? line + 3 : line + 4;
-	for (char *line = strtok_r(mounts, "\n", &save); line && !point; line = strtok_r(NULL, "\n", &save)) {
+	for (char *line = strtok_r(mounts, "\n", &save); line && !point;
+	     line = strtok_r(NULL, "\n", &save)) {
 		if (!strstr(line, " - cgroup2 "))
 			continue;
 		/* the fifth field; mount points of cgroup2 with blanks in their names are not looked at */
@@ -219,7 +220,8 @@ static int probe_idmap(void)
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
 	if (!r && (ns = open(path, O_RDONLY | O_CLOEXEC)) < 0)
 		r = -errno;
-	if (!r && (tree = (int)syscall(SYS_open_tree, AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)) < 0)
+	if (!r && (tree = (int)syscall(SYS_open_tree, AT_FDCWD, "/",
+				       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)) < 0)
 		r = -errno;
 	attr.userns_fd = (uint64_t)ns;
 	if (!r && syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
@@ -233,8 +235,9 @@ static int probe_idmap(void)
 static int probe_open_tree_attr(void)
 {
 	struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY };
-	CLEANUP_CLOSE int fd = (int)syscall(PROBE_SYS_OPEN_TREE_ATTR, AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC,
-					    &attr, sizeof(attr));
+	CLEANUP_CLOSE int fd = (int)syscall(PROBE_SYS_OPEN_TREE_ATTR, AT_FDCWD, "/",
+					    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC, &attr,
+					    sizeof(attr));
 
 	return fd < 0 ? -errno : 0;
 }
@@ -313,7 +316,8 @@ static int probe_psi(void)
 
 static int probe_landlock(void)
 {
-	long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	long version = syscall(SYS_landlock_create_ruleset, NULL, 0,
+			       LANDLOCK_CREATE_RULESET_VERSION);
 
 	return version < 0 ? -errno : 0;
 }
@@ -330,12 +334,14 @@ static int overlay_mount(void)
 {
 	static const char *const dirs[] = { "/proc/l", "/proc/u", "/proc/w", "/proc/m" };
 
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || mount("tmpfs", "/proc", "tmpfs", 0, NULL) < 0)
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("tmpfs", "/proc", "tmpfs", 0, NULL) < 0)
 		return errno;
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
 		if (mkdir(dirs[i], 0755) < 0)
 			return errno;
-	if (mount("overlay", "/proc/m", "overlay", 0, "lowerdir=/proc/l,upperdir=/proc/u,workdir=/proc/w") < 0)
+	if (mount("overlay", "/proc/m", "overlay", 0,
+		  "lowerdir=/proc/l,upperdir=/proc/u,workdir=/proc/w") < 0)
 		return errno;
 	return 0;
 }
@@ -365,26 +371,36 @@ size_t probe_features(struct probe_feature *features)
 		int (*probe)(void);
 		const char *missing;
 	} list[] = {
-		{ "pidfd", "5.3", probe_pidfd, "davit cannot run: processes are watched and signalled by pidfd" },
+		{ "pidfd", "5.3", probe_pidfd,
+		  "davit cannot run: processes are watched and signalled by pidfd" },
 		{ "clone_into_cgroup", "5.7", probe_into_cgroup,
 		  "containers join their cgroup v2 after the clone, which takes some 0.1 ms more" },
-		{ "close_range", "5.9", probe_close_range, "davit cannot run: it keeps the daemon's files away from containers" },
+		{ "close_range", "5.9", probe_close_range,
+		  "davit cannot run: it keeps the daemon's files away from containers" },
 		{ "idmapped_mounts", "5.12", probe_idmap,
 		  "mounts with uidMappings are refused, and so are user namespaces over images that are not shifted" },
 		{ "cgroup_kill", "5.14", probe_cgroup_kill,
 		  "containers without a pid namespace of their own are killed process by process" },
-		{ "pagemap_scan", "6.7", probe_pagemap_scan, "CRIU reads whole page maps: checkpoints freeze the task for longer" },
-		{ "userfaultfd_wp_async", "6.7", probe_wp_async, "delta checkpoints fall back to soft-dirty bits" },
+		{ "pagemap_scan", "6.7", probe_pagemap_scan,
+		  "CRIU reads whole page maps: checkpoints freeze the task for longer" },
+		{ "userfaultfd_wp_async", "6.7", probe_wp_async,
+		  "delta checkpoints fall back to soft-dirty bits" },
 		{ "pidfd_info_exit", "6.15", probe_pidfd_exit,
 		  "after a restart of the daemon and its guardian the exit status of a task that ended meanwhile is unknown (255)" },
-		{ "open_tree_attr", "6.15", probe_open_tree_attr, "bind mounts take two more system calls each" },
-		{ "psi_triggers", "5.2", probe_psi, "no events for memory, CPU or IO pressure (boot with psi=1 where it is built in)" },
-		{ "landlock", "5.13", probe_landlock, "processes that unpack untrusted archives are not confined further" },
-		{ "overlayfs", "4.0", probe_overlay, "the overlayfs snapshotter is not available: native copies every file" },
-		{ "user_namespaces", "3.8", probe_userns, "containers with a user namespace are refused" },
+		{ "open_tree_attr", "6.15", probe_open_tree_attr,
+		  "bind mounts take two more system calls each" },
+		{ "psi_triggers", "5.2", probe_psi,
+		  "no events for memory, CPU or IO pressure (boot with psi=1 where it is built in)" },
+		{ "landlock", "5.13", probe_landlock,
+		  "processes that unpack untrusted archives are not confined further" },
+		{ "overlayfs", "4.0", probe_overlay,
+		  "the overlayfs snapshotter is not available: native copies every file" },
+		{ "user_namespaces", "3.8", probe_userns,
+		  "containers with a user namespace are refused" },
 		{ "time_namespaces", "5.6", probe_timens,
 		  "containers with a time namespace are refused; restored tasks see the monotonic clock jump" },
-		{ "seccomp_notify", "5.0", probe_seccomp_notify, "seccomp profiles with SCMP_ACT_NOTIFY are refused" },
+		{ "seccomp_notify", "5.0", probe_seccomp_notify,
+		  "seccomp profiles with SCMP_ACT_NOTIFY are refused" },
 	};
 	_Static_assert(sizeof(list) / sizeof(list[0]) <= PROBE_FEATURES, "room for all");
 

@@ -171,7 +171,8 @@ static void test_mountinfo(void **state)
 	fclose(file);
 	assert_int_equal(cgroup_host_new_from(&h, text, "/p", &f), 0);
 	assert_int_equal(cgroup_host_layout(h), CGROUP_HYBRID);
-	assert_string_equal(cgroup_host_describe(h), "hybrid: cpu cpuacct name=systemd + v2 (hugetlb rdma)");
+	assert_string_equal(cgroup_host_describe(h),
+			    "hybrid: cpu cpuacct name=systemd + v2 (hugetlb rdma)");
 	assert_int_equal(h->n, 3);
 	assert_string_equal(h->h[1].mount, b);
 	assert_true(cgroup_host_has(h, "cpuacct"));
@@ -324,7 +325,8 @@ static void test_parents_vanish(void **state)
 		for (size_t k = 0; k < host->n; k++)
 			assert_false(exists(k, PARENT));
 	}
-	assert_int_equal(cgroup_path_for(host, "/davit-unit/a/b/c/d", "ns", "x", path, sizeof(path), &f), 0);
+	assert_int_equal(
+		cgroup_path_for(host, "/davit-unit/a/b/c/d", "ns", "x", path, sizeof(path), &f), 0);
 	assert_int_equal(cgroup_create(host, path, NULL, &cg, &f), 0);
 	cgroup_free(cg);
 	/* a handle on what holds it: removal takes the children along */
@@ -356,9 +358,13 @@ static void test_cpuset(void **state)
 	cgroup_free(cg);
 	assert_int_equal(cgroup_create(host, "/davit-unit/raw/leaf", NULL, &cg, &f), 0);
 	assert_int_equal(cgroup_file_read(host, host->cpuset, "/", "cpuset.cpus", &cpus), 0);
-	assert_int_equal(cgroup_file_read(host, host->cpuset, "/davit-unit/raw/leaf", "cpuset.cpus", &leaf), 0);
+	assert_int_equal(
+		cgroup_file_read(host, host->cpuset, "/davit-unit/raw/leaf", "cpuset.cpus", &leaf),
+		0);
 	assert_string_equal(cpus, leaf);
-	assert_int_equal(cgroup_file_read(host, host->cpuset, "/davit-unit/raw/leaf", "cpuset.mems", &mems), 0);
+	assert_int_equal(
+		cgroup_file_read(host, host->cpuset, "/davit-unit/raw/leaf", "cpuset.mems", &mems),
+		0);
 	assert_true(mems[0] >= '0');
 	assert_int_equal(cgroup_remove(cg, &f), 0);
 	cgroup_free(cg);
@@ -539,7 +545,9 @@ static void test_v2_alone(void **state)
 	assert_int_equal(cgroup_file_read(h, h->v2, "/", "cgroup.subtree_control", &down), 0);
 	assert_int_equal(cgroup_create(h, "/davit-unit2/ns/a", NULL, &cg, &f), 0);
 	/* all controllers are handed down */
-	assert_int_equal(cgroup_file_read(h, h->v2, "/davit-unit2/ns/a", "cgroup.controllers", &controllers), 0);
+	assert_int_equal(
+		cgroup_file_read(h, h->v2, "/davit-unit2/ns/a", "cgroup.controllers", &controllers),
+		0);
 	controllers[strcspn(controllers, "\n")] = 0;
 	assert_int_equal(strncmp(h->h[0].names + 1, controllers, strlen(controllers)), 0);
 	host = h;
@@ -556,10 +564,13 @@ static void test_v2_alone(void **state)
 	host = hybrid;
 	/* what the test switched on for the whole host goes off again */
 	assert_int_equal(cgroup_file_read(h, h->v2, "/", "cgroup.subtree_control", &after), 0);
-	for (char *save = NULL, *c = strtok_r(after, " \n", &save); c; c = strtok_r(NULL, " \n", &save)) {
+	for (char *save = NULL, *c = strtok_r(after, " \n", &save); c;
+	     c = strtok_r(NULL, " \n", &save)) {
 		snprintf(name, sizeof(name), "-%.14s", c);
 		if (!strstr(down, c))
-			assert_int_equal(cgroup_file_write(h, h->v2, "/", "cgroup.subtree_control", name), 0);
+			assert_int_equal(
+				cgroup_file_write(h, h->v2, "/", "cgroup.subtree_control", name),
+				0);
 	}
 	cgroup_host_free(h);
 }
@@ -567,12 +578,12 @@ static void test_v2_alone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layout),	       cmocka_unit_test(test_mountinfo),
-		cmocka_unit_test(test_paths),	       cmocka_unit_test(test_create_remove),
-		cmocka_unit_test(test_exists_in_one),  cmocka_unit_test(test_parents_vanish),
-		cmocka_unit_test(test_cpuset),	       cmocka_unit_test(test_join_kill),
-		cmocka_unit_test(test_signal_by_pid),  cmocka_unit_test(test_freeze),
-		cmocka_unit_test(test_freeze_v1),      cmocka_unit_test(test_v2_alone),
+		cmocka_unit_test(test_layout),	      cmocka_unit_test(test_mountinfo),
+		cmocka_unit_test(test_paths),	      cmocka_unit_test(test_create_remove),
+		cmocka_unit_test(test_exists_in_one), cmocka_unit_test(test_parents_vanish),
+		cmocka_unit_test(test_cpuset),	      cmocka_unit_test(test_join_kill),
+		cmocka_unit_test(test_signal_by_pid), cmocka_unit_test(test_freeze),
+		cmocka_unit_test(test_freeze_v1),     cmocka_unit_test(test_v2_alone),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -27,8 +27,11 @@
 
 #define ANY SPEC_ABSENT
 #define RULE(ok, t, ma, mi, acc)                                                                   \
-	{ .allow = (ok), .type = (t), .major = (ma), .minor = (mi), .read = (acc) & CGROUP_DEVICE_READ,  \
-	  .write = (acc) & CGROUP_DEVICE_WRITE, .mknod = (acc) & CGROUP_DEVICE_MKNOD }
+	{                                                                                          \
+		.allow = (ok), .type = (t), .major = (ma), .minor = (mi),                          \
+		.read = (acc)&CGROUP_DEVICE_READ, .write = (acc)&CGROUP_DEVICE_WRITE,              \
+		.mknod = (acc)&CGROUP_DEVICE_MKNOD                                                 \
+	}
 #define R CGROUP_DEVICE_READ
 #define W CGROUP_DEVICE_WRITE
 #define M CGROUP_DEVICE_MKNOD
@@ -41,7 +44,8 @@ static int setup(void **state)
 
 	(void)state;
 	if (geteuid() || cgroup_host_new(&host, "/davit-unit-devices", &f) < 0)
-		fprintf(stderr, "SKIPPED: tests of device rules need root and cgroups %s\n", f.message);
+		fprintf(stderr, "SKIPPED: tests of device rules need root and cgroups %s\n",
+			f.message);
 	return 0;
 }
 
@@ -58,9 +62,12 @@ static int teardown(void **state)
 /* ---- the program ---- */
 
 /* Fails on any instruction that it does not know, on a jump out of the program, and when it does not end. */
-static int run(const struct bpf_insn *code, size_t n, char type, uint32_t major, uint32_t minor, unsigned access)
+static int run(const struct bpf_insn *code, size_t n, char type, uint32_t major, uint32_t minor,
+	       unsigned access)
 {
-	struct bpf_cgroup_dev_ctx ctx = { access << 16 | (type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR), major, minor };
+	struct bpf_cgroup_dev_ctx ctx = { access << 16 | (type == 'b' ? BPF_DEVCG_DEV_BLOCK
+								      : BPF_DEVCG_DEV_CHAR),
+					  major, minor };
 	uint64_t reg[11] = { 0 };
 
 	for (size_t pc = 0, steps = 0; steps < 10000; steps++, pc++) {
@@ -107,14 +114,16 @@ static int run(const struct bpf_insn *code, size_t n, char type, uint32_t major,
 }
 
 /* What the rules say, by their definition. */
-static int expected(const struct spec_device_rule *rules, size_t n, char type, int64_t major, int64_t minor, unsigned access)
+static int expected(const struct spec_device_rule *rules, size_t n, char type, int64_t major,
+		    int64_t minor, unsigned access)
 {
 	for (unsigned bit = 1; bit < 8; bit <<= 1) {
 		bool ok = true;
 
 		for (size_t i = 0; i < n; i++)
 			if ((rules[i].type == 'a' || rules[i].type == type) &&
-			    (rules[i].major == ANY || rules[i].major == major) && (rules[i].minor == ANY || rules[i].minor == minor) &&
+			    (rules[i].major == ANY || rules[i].major == major) &&
+			    (rules[i].minor == ANY || rules[i].minor == minor) &&
 			    (cgroup_device_access(&rules[i]) & bit))
 				ok = rules[i].allow;
 		if ((access & bit) && !ok)
@@ -126,11 +135,16 @@ static int expected(const struct spec_device_rule *rules, size_t n, char type, i
 static void test_program(void **state)
 {
 	static const struct spec_device_rule lists[][8] = {
-		{ RULE(false, 'a', ANY, ANY, R | W | M), RULE(true, 'c', 1, 3, R | W | M), RULE(true, 'c', 1, ANY, R) },
-		{ RULE(true, 'c', 1, 3, R), RULE(true, 'c', 1, 3, W), RULE(false, 'b', ANY, ANY, M) },
-		{ RULE(false, 'a', ANY, ANY, R | W | M), RULE(true, 'c', ANY, ANY, R | W | M), RULE(false, 'c', 1, 5, W) },
-		{ RULE(false, 'a', ANY, ANY, W), RULE(true, 'a', 1, 3, W), RULE(false, 'c', 1, 3, 0) },
-		{ RULE(false, 'c', 1, 3, R), RULE(true, 'a', ANY, ANY, R | W | M), RULE(false, 'c', 0xffffffff, 3, W) },
+		{ RULE(false, 'a', ANY, ANY, R | W | M), RULE(true, 'c', 1, 3, R | W | M),
+		  RULE(true, 'c', 1, ANY, R) },
+		{ RULE(true, 'c', 1, 3, R), RULE(true, 'c', 1, 3, W),
+		  RULE(false, 'b', ANY, ANY, M) },
+		{ RULE(false, 'a', ANY, ANY, R | W | M), RULE(true, 'c', ANY, ANY, R | W | M),
+		  RULE(false, 'c', 1, 5, W) },
+		{ RULE(false, 'a', ANY, ANY, W), RULE(true, 'a', 1, 3, W),
+		  RULE(false, 'c', 1, 3, 0) },
+		{ RULE(false, 'c', 1, 3, R), RULE(true, 'a', ANY, ANY, R | W | M),
+		  RULE(false, 'c', 0xffffffff, 3, W) },
 		{ RULE(false, 'a', ANY, ANY, R | W | M) },
 	};
 	static const int64_t majors[] = { 0, 1, 8, 0x7fffffff, 0xffffffff }, minors[] = { 0, 3, 5 };
@@ -147,8 +161,11 @@ static void test_program(void **state)
 			for (size_t b = 0; b < ARRAY_SIZE(minors); b++)
 				for (unsigned access = 1; access < 8; access++)
 					for (const char *t = "bc"; *t; t++)
-						assert_int_equal(run(code, count, *t, (uint32_t)majors[a], (uint32_t)minors[b], access),
-								 expected(lists[l], n, *t, majors[a], minors[b], access));
+						assert_int_equal(
+							run(code, count, *t, (uint32_t)majors[a],
+							    (uint32_t)minors[b], access),
+							expected(lists[l], n, *t, majors[a],
+								 minors[b], access));
 	}
 }
 
@@ -171,9 +188,12 @@ static void test_program_bounds(void **state)
 
 static void test_set(void **state)
 {
-	static const struct spec_device_rule none = RULE(false, 'a', ANY, ANY, R | W | M), all = RULE(true, 'a', ANY, ANY, R | W | M),
-					     null = RULE(true, 'c', 1, 3, R | W), no_null_w = RULE(false, 'c', 1, 3, W),
-					     mem = RULE(true, 'c', 1, ANY, R), no_mem = RULE(false, 'c', 1, ANY, R | W | M);
+	static const struct spec_device_rule none = RULE(false, 'a', ANY, ANY, R | W | M),
+					     all = RULE(true, 'a', ANY, ANY, R | W | M),
+					     null = RULE(true, 'c', 1, 3, R | W),
+					     no_null_w = RULE(false, 'c', 1, 3, W),
+					     mem = RULE(true, 'c', 1, ANY, R),
+					     no_mem = RULE(false, 'c', 1, ANY, R | W | M);
 	struct cgroup_device_set s = { .allow = true };
 
 	(void)state;
@@ -265,9 +285,11 @@ static int probe_in(struct cgroup *cg)
 	return WEXITSTATUS(status);
 }
 
-static struct cgroup *make(struct cgroup_host *h, const char *path, const struct spec_device_rule *rules, size_t n)
+static struct cgroup *make(struct cgroup_host *h, const char *path,
+			   const struct spec_device_rule *rules, size_t n)
 {
-	struct spec spec = { .device_rules = (struct spec_device_rule *)rules, .n_device_rules = n };
+	struct spec spec = { .device_rules = (struct spec_device_rule *)rules,
+			     .n_device_rules = n };
 	struct cgroup *cg = NULL;
 	struct fault f = { 0 };
 
@@ -279,7 +301,8 @@ static struct cgroup *make(struct cgroup_host *h, const char *path, const struct
 static void try_host(struct cgroup_host *h, const char *path)
 {
 	static const struct spec_device_rule strict[] = { RULE(false, 'a', ANY, ANY, R | W | M) },
-					     kmsg[] = { RULE(false, 'a', -1, -1, R | W | M), RULE(true, 'c', 1, 11, R) };
+					     kmsg[] = { RULE(false, 'a', -1, -1, R | W | M),
+							RULE(true, 'c', 1, 11, R) };
 	struct cgroup *cg;
 	struct fault f = { 0 };
 	json_object *j;
@@ -291,8 +314,9 @@ static void try_host(struct cgroup_host *h, const char *path)
 
 	cg = make(h, path, strict, ARRAY_SIZE(strict));
 	assert_int_equal(probe_in(cg), 5);
-	j = json_tokener_parse("{\"devices\":[{\"allow\":false,\"access\":\"rwm\"},"
-			       "{\"allow\":true,\"type\":\"c\",\"major\":1,\"minor\":11,\"access\":\"rw\"}]}");
+	j = json_tokener_parse(
+		"{\"devices\":[{\"allow\":false,\"access\":\"rwm\"},"
+		"{\"allow\":true,\"type\":\"c\",\"major\":1,\"minor\":11,\"access\":\"rw\"}]}");
 	if (cgroup_update(cg, j, &f) < 0)
 		fail_msg("%s", f.message);
 	assert_int_equal(probe_in(cg), 7);
@@ -302,7 +326,8 @@ static void try_host(struct cgroup_host *h, const char *path)
 	assert_int_equal(probe_in(cg), 5);
 	json_object_put(j);
 	/* what fails after the rules puts the rules back */
-	j = json_tokener_parse("{\"devices\":[{\"allow\":true}],\"unified\":{\"cgroup.max.depth\":\"x\"}}");
+	j = json_tokener_parse(
+		"{\"devices\":[{\"allow\":true}],\"unified\":{\"cgroup.max.depth\":\"x\"}}");
 	assert_true(cgroup_update(cg, j, &f) < 0);
 	assert_int_equal(probe_in(cg), 5);
 	json_object_put(j);
@@ -328,7 +353,8 @@ static void try_host(struct cgroup_host *h, const char *path)
 
 static void test_host(void **state)
 {
-	struct spec_device_rule carve[] = { RULE(false, 'a', ANY, ANY, R | W | M), RULE(true, 'c', 10, ANY, R | W | M),
+	struct spec_device_rule carve[] = { RULE(false, 'a', ANY, ANY, R | W | M),
+					    RULE(true, 'c', 10, ANY, R | W | M),
 					    RULE(false, 'c', 10, 229, R) };
 	struct spec spec = { .device_rules = carve, .n_device_rules = 3 };
 	struct cgroup *cg = NULL;
@@ -365,8 +391,9 @@ static void test_host_bpf(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_program), cmocka_unit_test(test_program_bounds), cmocka_unit_test(test_set),
-		cmocka_unit_test(test_parse),	cmocka_unit_test(test_host),	       cmocka_unit_test(test_host_bpf),
+		cmocka_unit_test(test_program), cmocka_unit_test(test_program_bounds),
+		cmocka_unit_test(test_set),	cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_host),	cmocka_unit_test(test_host_bpf),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -35,7 +35,8 @@ static int setup(void **state)
 
 	(void)state;
 	if (geteuid() || cgroup_host_new(&host, "/davit-unit-values", &f) < 0)
-		fprintf(stderr, "SKIPPED: tests of cgroup values need root and cgroups %s\n", f.message);
+		fprintf(stderr, "SKIPPED: tests of cgroup values need root and cgroups %s\n",
+			f.message);
 	return 0;
 }
 
@@ -74,9 +75,10 @@ static void fake_put(struct fake *k, const char *file, const char *text)
 static void fake_open(struct fake *k)
 {
 	static const char *const files[] = {
-		"memory.max",	   "memory.swap.max", "memory.low",    "memory.high", "cpu.weight",	"cpu.max", "cpu.max.burst",
-		"cpu.idle",	   "cpuset.cpus",     "cpuset.mems",   "pids.max",    "io.weight",	"io.max",  "rdma.max",
-		"hugetlb.2MB.max", "misc.max",
+		"memory.max",  "memory.swap.max", "memory.low",	     "memory.high",
+		"cpu.weight",  "cpu.max",	  "cpu.max.burst",   "cpu.idle",
+		"cpuset.cpus", "cpuset.mems",	  "pids.max",	     "io.weight",
+		"io.max",      "rdma.max",	  "hugetlb.2MB.max", "misc.max",
 	};
 	char text[128];
 	struct fault f;
@@ -112,7 +114,8 @@ static void fake_close(struct fake *k)
 }
 
 /* Values of a JSON text; negative with the fault. */
-static int read_json(struct cgroup *cg, bool fresh, const char *json, struct cgroup_values *out, struct fault *f)
+static int read_json(struct cgroup *cg, bool fresh, const char *json, struct cgroup_values *out,
+		     struct fault *f)
 {
 	json_object *j = json_tokener_parse(json);
 	int r;
@@ -134,12 +137,14 @@ static void expect(struct cgroup *cg, const char *json, const char *want)
 	if (read_json(cg, true, json, &l, &f) < 0)
 		fail_msg("%s: %s", json, f.message);
 	for (size_t i = 0; i < l.n; i++)
-		snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s%s=%s", i ? ", " : "", l.v[i].file, l.v[i].text);
+		snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s%s=%s", i ? ", " : "",
+			 l.v[i].file, l.v[i].text);
 	assert_string_equal(got, want);
 	cgroup_values_clear(&l);
 }
 
-static void expect_fault(struct cgroup *cg, const char *json, enum fault_code code, const char *argument)
+static void expect_fault(struct cgroup *cg, const char *json, enum fault_code code,
+			 const char *argument)
 {
 	struct cgroup_values l;
 	struct fault f = { 0 };
@@ -183,29 +188,40 @@ static void test_v2(void **state)
 	expect(k.cg, "{\"memory\":null,\"cpu\":{},\"pids\":{}}", "");
 	expect(k.cg, "{\"memory\":{\"limit\":1000,\"swap\":1500,\"reservation\":500}}",
 	       "memory.max=1000, memory.swap.max=500, memory.low=500");
-	expect(k.cg, "{\"memory\":{\"limit\":1000,\"swap\":1000}}", "memory.max=1000, memory.swap.max=0");
-	expect(k.cg, "{\"memory\":{\"limit\":1000,\"swap\":-1}}", "memory.max=1000, memory.swap.max=max");
+	expect(k.cg, "{\"memory\":{\"limit\":1000,\"swap\":1000}}",
+	       "memory.max=1000, memory.swap.max=0");
+	expect(k.cg, "{\"memory\":{\"limit\":1000,\"swap\":-1}}",
+	       "memory.max=1000, memory.swap.max=max");
 	expect(k.cg, "{\"memory\":{\"limit\":-1}}", "memory.max=max, memory.swap.max=max");
 	expect(k.cg, "{\"memory\":{\"limit\":0,\"swap\":0,\"reservation\":0,\"kernel\":0}}", "");
 	expect(k.cg, "{\"memory\":{\"disableOOMKiller\":false,\"useHierarchy\":true}}", "");
 	expect_fault(k.cg, "{\"memory\":{\"swap\":1000}}", FAULT_INVALID_ARGUMENT, "memory.swap");
-	expect_fault(k.cg, "{\"memory\":{\"limit\":1000,\"swap\":999}}", FAULT_INVALID_ARGUMENT, "memory.swap");
-	expect_fault(k.cg, "{\"memory\":{\"kernel\":1}}", FAULT_FAILED_PRECONDITION, "memory.kernel");
-	expect_fault(k.cg, "{\"memory\":{\"kernelTCP\":1}}", FAULT_FAILED_PRECONDITION, "memory.kernelTCP");
-	expect_fault(k.cg, "{\"memory\":{\"swappiness\":0}}", FAULT_FAILED_PRECONDITION, "memory.swappiness");
-	expect_fault(k.cg, "{\"memory\":{\"disableOOMKiller\":true}}", FAULT_FAILED_PRECONDITION, "memory.disableOOMKiller");
-	expect_fault(k.cg, "{\"memory\":{\"useHierarchy\":false}}", FAULT_FAILED_PRECONDITION, "memory.useHierarchy");
-	expect_fault(k.cg, "{\"memory\":{\"limit\":\"1\"}}", FAULT_INVALID_ARGUMENT, "memory.limit");
+	expect_fault(k.cg, "{\"memory\":{\"limit\":1000,\"swap\":999}}", FAULT_INVALID_ARGUMENT,
+		     "memory.swap");
+	expect_fault(k.cg, "{\"memory\":{\"kernel\":1}}", FAULT_FAILED_PRECONDITION,
+		     "memory.kernel");
+	expect_fault(k.cg, "{\"memory\":{\"kernelTCP\":1}}", FAULT_FAILED_PRECONDITION,
+		     "memory.kernelTCP");
+	expect_fault(k.cg, "{\"memory\":{\"swappiness\":0}}", FAULT_FAILED_PRECONDITION,
+		     "memory.swappiness");
+	expect_fault(k.cg, "{\"memory\":{\"disableOOMKiller\":true}}", FAULT_FAILED_PRECONDITION,
+		     "memory.disableOOMKiller");
+	expect_fault(k.cg, "{\"memory\":{\"useHierarchy\":false}}", FAULT_FAILED_PRECONDITION,
+		     "memory.useHierarchy");
+	expect_fault(k.cg, "{\"memory\":{\"limit\":\"1\"}}", FAULT_INVALID_ARGUMENT,
+		     "memory.limit");
 	expect_fault(k.cg, "{\"memory\":[]}", FAULT_INVALID_ARGUMENT, "memory");
 
-	expect(k.cg, "{\"cpu\":{\"shares\":1024,\"quota\":20000,\"period\":50000,\"burst\":1000,\"cpus\":\"0-1\",\"mems\":\"0\"}}",
+	expect(k.cg,
+	       "{\"cpu\":{\"shares\":1024,\"quota\":20000,\"period\":50000,\"burst\":1000,\"cpus\":\"0-1\",\"mems\":\"0\"}}",
 	       "cpu.weight=100, cpu.max=20000 50000, cpu.max.burst=1000, cpuset.cpus=0-1, cpuset.mems=0");
 	expect(k.cg, "{\"cpu\":{\"quota\":20000}}", "cpu.max=20000");
 	expect(k.cg, "{\"cpu\":{\"quota\":-1}}", "cpu.max=max");
 	expect(k.cg, "{\"cpu\":{\"period\":5000}}", "cpu.max=max 5000");
 	expect(k.cg, "{\"cpu\":{\"idle\":1}}", "cpu.idle=1");
 	expect(k.cg, "{\"cpu\":{\"shares\":0,\"quota\":0,\"period\":0,\"cpus\":\"\"}}", "");
-	expect_fault(k.cg, "{\"cpu\":{\"realtimeRuntime\":1}}", FAULT_FAILED_PRECONDITION, "cpu.realtimeRuntime");
+	expect_fault(k.cg, "{\"cpu\":{\"realtimeRuntime\":1}}", FAULT_FAILED_PRECONDITION,
+		     "cpu.realtimeRuntime");
 	expect_fault(k.cg, "{\"cpu\":{\"shares\":-1}}", FAULT_INVALID_ARGUMENT, "cpu.shares");
 	expect_fault(k.cg, "{\"cpu\":{\"cpus\":1}}", FAULT_INVALID_ARGUMENT, "cpu.cpus");
 
@@ -213,35 +229,47 @@ static void test_v2(void **state)
 	expect(k.cg, "{\"pids\":{\"limit\":-1}}", "pids.max=max");
 	expect(k.cg, "{\"pids\":{\"limit\":0}}", "pids.max=max");
 
-	expect(k.cg, "{\"blockIO\":{\"weight\":500,\"weightDevice\":[{\"major\":8,\"minor\":0,\"weight\":10}]}}",
+	expect(k.cg,
+	       "{\"blockIO\":{\"weight\":500,\"weightDevice\":[{\"major\":8,\"minor\":0,\"weight\":10}]}}",
 	       "io.weight=4950, io.weight=8:0 1");
 	expect(k.cg,
 	       "{\"blockIO\":{\"throttleReadBpsDevice\":[{\"major\":8,\"minor\":0,\"rate\":18446744073709551615}],"
 	       "\"throttleWriteIOPSDevice\":[{\"major\":8,\"minor\":16,\"rate\":0}]}}",
 	       "io.max=8:0 rbps=18446744073709551615, io.max=8:16 wiops=max");
-	expect_fault(k.cg, "{\"blockIO\":{\"leafWeight\":10}}", FAULT_FAILED_PRECONDITION, "blockIO.leafWeight");
-	expect_fault(k.cg, "{\"blockIO\":{\"throttleReadBpsDevice\":[{\"major\":8,\"minor\":0}]}}", FAULT_INVALID_ARGUMENT,
-		     "blockIO.throttleReadBpsDevice");
-	expect_fault(k.cg, "{\"blockIO\":{\"weightDevice\":[{\"major\":8,\"minor\":0}]}}", FAULT_INVALID_ARGUMENT,
-		     "blockIO.weightDevice");
+	expect_fault(k.cg, "{\"blockIO\":{\"leafWeight\":10}}", FAULT_FAILED_PRECONDITION,
+		     "blockIO.leafWeight");
+	expect_fault(k.cg, "{\"blockIO\":{\"throttleReadBpsDevice\":[{\"major\":8,\"minor\":0}]}}",
+		     FAULT_INVALID_ARGUMENT, "blockIO.throttleReadBpsDevice");
+	expect_fault(k.cg, "{\"blockIO\":{\"weightDevice\":[{\"major\":8,\"minor\":0}]}}",
+		     FAULT_INVALID_ARGUMENT, "blockIO.weightDevice");
 
-	expect(k.cg, "{\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":4194304}]}", "hugetlb.2MB.max=4194304");
+	expect(k.cg, "{\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":4194304}]}",
+	       "hugetlb.2MB.max=4194304");
 	fake_put(&k, "c/hugetlb.2MB.rsvd.max", "");
-	expect(k.cg, "{\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":0}]}", "hugetlb.2MB.max=0, hugetlb.2MB.rsvd.max=0");
-	expect_fault(k.cg, "{\"hugepageLimits\":[{\"pageSize\":\"../x\",\"limit\":0}]}", FAULT_INVALID_ARGUMENT, "hugepageLimits");
-	expect(k.cg, "{\"rdma\":{\"mlx5_0\":{\"hcaHandles\":3,\"hcaObjects\":9},\"mlx5_1\":{\"hcaObjects\":1}}}",
+	expect(k.cg, "{\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":0}]}",
+	       "hugetlb.2MB.max=0, hugetlb.2MB.rsvd.max=0");
+	expect_fault(k.cg, "{\"hugepageLimits\":[{\"pageSize\":\"../x\",\"limit\":0}]}",
+		     FAULT_INVALID_ARGUMENT, "hugepageLimits");
+	expect(k.cg,
+	       "{\"rdma\":{\"mlx5_0\":{\"hcaHandles\":3,\"hcaObjects\":9},\"mlx5_1\":{\"hcaObjects\":1}}}",
 	       "rdma.max=mlx5_0 hca_handle=3 hca_object=9, rdma.max=mlx5_1 hca_object=1");
 	expect_fault(k.cg, "{\"rdma\":{\"m\":{}}}", FAULT_INVALID_ARGUMENT, "rdma");
-	expect_fault(k.cg, "{\"network\":{\"classID\":1}}", FAULT_FAILED_PRECONDITION, "network.classID");
-	expect_fault(k.cg, "{\"network\":{\"priorities\":[{\"name\":\"lo\",\"priority\":1}]}}", FAULT_FAILED_PRECONDITION,
-		     "network.priorities");
+	expect_fault(k.cg, "{\"network\":{\"classID\":1}}", FAULT_FAILED_PRECONDITION,
+		     "network.classID");
+	expect_fault(k.cg, "{\"network\":{\"priorities\":[{\"name\":\"lo\",\"priority\":1}]}}",
+		     FAULT_FAILED_PRECONDITION, "network.priorities");
 
-	expect(k.cg, "{\"unified\":{\"memory.high\":\"5\",\"io.max\":\"8:0 rbps=1\\n8:16 wbps=2\",\"cgroup.max.depth\":\"3\"}}",
+	expect(k.cg,
+	       "{\"unified\":{\"memory.high\":\"5\",\"io.max\":\"8:0 rbps=1\\n8:16 wbps=2\",\"cgroup.max.depth\":\"3\"}}",
 	       "memory.high=5, io.max=8:0 rbps=1, io.max=8:16 wbps=2, cgroup.max.depth=3");
-	expect_fault(k.cg, "{\"unified\":{\"nope.max\":\"5\"}}", FAULT_FAILED_PRECONDITION, "unified.nope.max");
-	expect_fault(k.cg, "{\"unified\":{\"cgroup.procs\":\"1\"}}", FAULT_INVALID_ARGUMENT, "unified.cgroup.procs");
-	expect_fault(k.cg, "{\"unified\":{\"../memory.max\":\"1\"}}", FAULT_INVALID_ARGUMENT, "unified.../memory.max");
-	expect_fault(k.cg, "{\"unified\":{\"memory.max\":1}}", FAULT_INVALID_ARGUMENT, "unified.memory.max");
+	expect_fault(k.cg, "{\"unified\":{\"nope.max\":\"5\"}}", FAULT_FAILED_PRECONDITION,
+		     "unified.nope.max");
+	expect_fault(k.cg, "{\"unified\":{\"cgroup.procs\":\"1\"}}", FAULT_INVALID_ARGUMENT,
+		     "unified.cgroup.procs");
+	expect_fault(k.cg, "{\"unified\":{\"../memory.max\":\"1\"}}", FAULT_INVALID_ARGUMENT,
+		     "unified.../memory.max");
+	expect_fault(k.cg, "{\"unified\":{\"memory.max\":1}}", FAULT_INVALID_ARGUMENT,
+		     "unified.memory.max");
 	fake_close(&k);
 }
 
@@ -259,10 +287,15 @@ static void test_v2_period_keeps_quota(void **state)
 	assert_string_equal(l.v[0].text, "12345 5000");
 	cgroup_values_clear(&l);
 	fake_put(&k, "c/memory.current", "5000\n");
-	assert_true(read_json(k.cg, false, "{\"memory\":{\"limit\":4000,\"checkBeforeUpdate\":true}}", &l, &f) < 0);
+	assert_true(read_json(k.cg, false,
+			      "{\"memory\":{\"limit\":4000,\"checkBeforeUpdate\":true}}", &l,
+			      &f) < 0);
 	assert_int_equal(f.code, FAULT_FAILED_PRECONDITION);
 	cgroup_values_clear(&l);
-	assert_int_equal(read_json(k.cg, false, "{\"memory\":{\"limit\":6000,\"checkBeforeUpdate\":true}}", &l, &f), 0);
+	assert_int_equal(read_json(k.cg, false,
+				   "{\"memory\":{\"limit\":6000,\"checkBeforeUpdate\":true}}", &l,
+				   &f),
+			 0);
 	cgroup_values_clear(&l);
 	fake_close(&k);
 }
@@ -292,7 +325,8 @@ static void test_v2_put_back(void **state)
 	text = NULL;
 	/* the known key's whole line comes back (a file keeps what is longer) */
 	assert_int_equal(unlinkat(k.h->h[0].fd, "c/rdma.max", 0), 0);
-	j = json_tokener_parse("{\"unified\":{\"io.max\":\"8:0 rbps=2\",\"rdma.max\":\"x hca_object=1\"}}");
+	j = json_tokener_parse(
+		"{\"unified\":{\"io.max\":\"8:0 rbps=2\",\"rdma.max\":\"x hca_object=1\"}}");
 	assert_true(cgroup_update(k.cg, j, &f) < 0);
 	json_object_put(j);
 	assert_int_equal(f.code, FAULT_FAILED_PRECONDITION);
@@ -334,7 +368,8 @@ static void drop(struct cgroup *cg)
 	cgroup_free(cg);
 }
 
-static void expect_file(struct cgroup *cg, const char *controller, const char *file, const char *want)
+static void expect_file(struct cgroup *cg, const char *controller, const char *file,
+			const char *want)
 {
 	CLEANUP_FREE char *text = NULL;
 	int i = cgroup_host_find(host, controller);
@@ -358,7 +393,8 @@ static int update(struct cgroup *cg, const char *json, struct fault *f)
 
 static void test_lib(void **state)
 {
-	struct cgroup_lib_value two[] = { { "pids", "pids.max", "5" }, { "pids", "pids.max", "6" } };
+	struct cgroup_lib_value two[] = { { "pids", "pids.max", "5" },
+					  { "pids", "pids.max", "6" } };
 	struct fault f = { 0 };
 	struct cgroup *cg;
 	char buf[64];
@@ -375,7 +411,8 @@ static void test_lib(void **state)
 	assert_int_equal(cgroup_lib_get(cg->path + 1, "pids", "pids.max", buf, sizeof(buf)), 0);
 	assert_string_equal(buf, "5\n");
 	assert_int_equal(cgroup_lib_get(cg->path + 1, "pids", "pids.max", buf, 2), -EFBIG);
-	assert_int_equal(cgroup_lib_get(cg->path + 1, "pids", "pids.nope", buf, sizeof(buf)), -ENOENT);
+	assert_int_equal(cgroup_lib_get(cg->path + 1, "pids", "pids.nope", buf, sizeof(buf)),
+			 -ENOENT);
 	assert_int_equal(cgroup_lib_get(cg->path + 1, "pids", "cgroup.procs", buf, sizeof(buf)), 0);
 	assert_string_equal(buf, "");
 	assert_int_equal(cgroup_lib_set(cg->path + 1, two, 2), -ENOTSUP);
@@ -395,10 +432,11 @@ static void test_host_create(void **state)
 	need_v1("memory");
 	need_v1("cpu");
 	need_v1("pids");
-	cg = make("{\"memory\":{\"limit\":67108864,\"swap\":134217728,\"reservation\":33554432,\"swappiness\":10,"
-		  "\"disableOOMKiller\":true},"
-		  "\"cpu\":{\"shares\":512,\"quota\":20000,\"period\":50000,\"burst\":10000,\"cpus\":\"0\"},\"pids\":{\"limit\":9}}",
-		  &f);
+	cg = make(
+		"{\"memory\":{\"limit\":67108864,\"swap\":134217728,\"reservation\":33554432,\"swappiness\":10,"
+		"\"disableOOMKiller\":true},"
+		"\"cpu\":{\"shares\":512,\"quota\":20000,\"period\":50000,\"burst\":10000,\"cpus\":\"0\"},\"pids\":{\"limit\":9}}",
+		&f);
 	if (!cg)
 		fail_msg("%s", f.message);
 	expect_file(cg, "memory", "memory.limit_in_bytes", "67108864");
@@ -414,7 +452,8 @@ static void test_host_create(void **state)
 	expect_file(cg, "pids", "pids.max", "9");
 
 	/* both ways over the bounds that memory and memory+swap are to each other */
-	assert_int_equal(update(cg, "{\"memory\":{\"limit\":268435456,\"swap\":536870912}}", &f), 0);
+	assert_int_equal(update(cg, "{\"memory\":{\"limit\":268435456,\"swap\":536870912}}", &f),
+			 0);
 	expect_file(cg, "memory", "memory.limit_in_bytes", "268435456");
 	expect_file(cg, "memory", "memory.memsw.limit_in_bytes", "536870912");
 	assert_int_equal(update(cg, "{\"memory\":{\"limit\":16777216,\"swap\":33554432}}", &f), 0);
@@ -423,17 +462,23 @@ static void test_host_create(void **state)
 	assert_int_equal(update(cg, "{\"cpu\":{\"quota\":5000,\"burst\":1000}}", &f), 0);
 	expect_file(cg, "cpu", "cpu.cfs_quota_us", "5000");
 	expect_file(cg, "cpu", "cpu.cfs_burst_us", "1000");
-	assert_int_equal(update(cg, "{\"cpu\":{\"quota\":50000,\"burst\":40000,\"period\":100000}}", &f), 0);
+	assert_int_equal(
+		update(cg, "{\"cpu\":{\"quota\":50000,\"burst\":40000,\"period\":100000}}", &f), 0);
 	expect_file(cg, "cpu", "cpu.cfs_burst_us", "40000");
 
 	/* all or nothing */
-	assert_true(update(cg, "{\"pids\":{\"limit\":20},\"cpu\":{\"shares\":700,\"cpus\":\"999\"}}", &f) < 0);
+	assert_true(update(cg,
+			   "{\"pids\":{\"limit\":20},\"cpu\":{\"shares\":700,\"cpus\":\"999\"}}",
+			   &f) < 0);
 	assert_string_equal(f.argument, "cpu.cpus");
 	assert_string_equal(f.log, "");
 	expect_file(cg, "pids", "pids.max", "9");
 	expect_file(cg, "cpu", "cpu.shares", "512");
 	expect_file(cg, "cpuset", "cpuset.cpus", "0");
-	assert_true(update(cg, "{\"memory\":{\"limit\":8388608,\"swap\":4194304,\"disableOOMKiller\":false}}", &f) < 0);
+	assert_true(
+		update(cg,
+		       "{\"memory\":{\"limit\":8388608,\"swap\":4194304,\"disableOOMKiller\":false}}",
+		       &f) < 0);
 	assert_string_equal(f.argument, "memory.swap");
 	expect_file(cg, "memory", "memory.oom_control", "oom_kill_disable 1");
 	assert_true(update(cg, "[]", &f) < 0);
@@ -464,7 +509,8 @@ static void test_host_refuses(void **state)
 		assert_null(make("{\"network\":{\"classID\":1}}", &f));
 		assert_non_null(strstr(f.message, "\"net_cls\""));
 	}
-	if (cgroup_host_find(host, "memory") >= 0 && !host->h[cgroup_host_find(host, "memory")].v2) {
+	if (cgroup_host_find(host, "memory") >= 0 &&
+	    !host->h[cgroup_host_find(host, "memory")].v2) {
 		assert_null(make("{\"unified\":{\"memory.high\":\"1\"}}", &f));
 		assert_int_equal(f.code, FAULT_FAILED_PRECONDITION);
 		assert_non_null(strstr(f.message, "\"memory\""));
@@ -499,7 +545,8 @@ static void test_oom_kills(void **state)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
-		char *p = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *p = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			       -1, 0);
 
 		for (size_t i = 0; i < join.n; i++)
 			if (write(join.procs[i], "0", 1) != 1)
@@ -529,14 +576,19 @@ static void test_host_hugetlb(void **state)
 	if (i < 0 || !host->h[i].v2)
 		skip();
 	assert_int_equal(cgroup_file_read(host, i, "/", "cgroup.subtree_control", &down), 0);
-	cg = make("{\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":4194304}],\"unified\":{\"cgroup.max.depth\":\"3\"}}", &f);
+	cg = make(
+		"{\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":4194304}],\"unified\":{\"cgroup.max.depth\":\"3\"}}",
+		&f);
 	if (!cg)
 		fail_msg("%s", f.message);
 	expect_file(cg, "hugetlb", "hugetlb.2MB.max", "4194304");
 	expect_file(cg, "hugetlb", "cgroup.max.depth", "3");
 	assert_int_equal(update(cg, "{\"unified\":{\"hugetlb.2MB.max\":\"max\"}}", &f), 0);
 	expect_file(cg, "hugetlb", "hugetlb.2MB.max", "max");
-	assert_true(update(cg, "{\"unified\":{\"cgroup.max.depth\":\"4\",\"hugetlb.2MB.max\":\"nonsense\"}}", &f) < 0);
+	assert_true(
+		update(cg,
+		       "{\"unified\":{\"cgroup.max.depth\":\"4\",\"hugetlb.2MB.max\":\"nonsense\"}}",
+		       &f) < 0);
 	expect_file(cg, "hugetlb", "cgroup.max.depth", "3");
 	assert_null(make("{\"hugepageLimits\":[{\"pageSize\":\"3MB\",\"limit\":0}]}", &f));
 	assert_int_equal(f.code, FAULT_ALREADY_EXISTS);
@@ -545,7 +597,8 @@ static void test_host_hugetlb(void **state)
 	assert_int_equal(f.code, FAULT_FAILED_PRECONDITION);
 	cgroup_prune(host, "ns");
 	if (!strstr(down, "hugetlb"))
-		assert_int_equal(cgroup_file_write(host, i, "/", "cgroup.subtree_control", "-hugetlb"), 0);
+		assert_int_equal(
+			cgroup_file_write(host, i, "/", "cgroup.subtree_control", "-hugetlb"), 0);
 }
 
 static void test_host_throttle(void **state)
@@ -565,8 +618,10 @@ static void test_host_throttle(void **state)
 	minor = (unsigned)(st.st_rdev & 0xff);
 	cg = make("{}", &f);
 	assert_non_null(cg);
-	snprintf(json, sizeof(json), "{\"blockIO\":{\"throttleReadBpsDevice\":[{\"major\":%u,\"minor\":%u,\"rate\":1048576}]}}",
-		 major, minor);
+	snprintf(
+		json, sizeof(json),
+		"{\"blockIO\":{\"throttleReadBpsDevice\":[{\"major\":%u,\"minor\":%u,\"rate\":1048576}]}}",
+		major, minor);
 	if (update(cg, json, &f) < 0)
 		fail_msg("%s", f.message);
 	snprintf(want, sizeof(want), "%u:%u 1048576", major, minor);
@@ -579,10 +634,11 @@ static void test_host_throttle(void **state)
 	assert_true(update(cg, json, &f) < 0);
 	assert_string_equal(f.argument, "blockIO.throttleReadBpsDevice");
 	expect_file(cg, "blkio", "blkio.throttle.read_bps_device", want);
-	snprintf(json, sizeof(json),
-		 "{\"blockIO\":{\"throttleWriteIOPSDevice\":[{\"major\":%u,\"minor\":%u,\"rate\":5},"
-		 "{\"major\":999,\"minor\":999,\"rate\":5}]}}",
-		 major, minor);
+	snprintf(
+		json, sizeof(json),
+		"{\"blockIO\":{\"throttleWriteIOPSDevice\":[{\"major\":%u,\"minor\":%u,\"rate\":5},"
+		"{\"major\":999,\"minor\":999,\"rate\":5}]}}",
+		major, minor);
 	assert_true(update(cg, json, &f) < 0);
 	expect_file(cg, "blkio", "blkio.throttle.write_iops_device", "");
 	drop(cg);
@@ -591,11 +647,16 @@ static void test_host_throttle(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_weights),	     cmocka_unit_test(test_v2),
-		cmocka_unit_test(test_v2_period_keeps_quota), cmocka_unit_test(test_v2_put_back),
-		cmocka_unit_test(test_lib),	     cmocka_unit_test(test_host_create),
-		cmocka_unit_test(test_host_refuses), cmocka_unit_test(test_host_hugetlb),
-		cmocka_unit_test(test_host_throttle), cmocka_unit_test(test_oom_kills),
+		cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_v2),
+		cmocka_unit_test(test_v2_period_keeps_quota),
+		cmocka_unit_test(test_v2_put_back),
+		cmocka_unit_test(test_lib),
+		cmocka_unit_test(test_host_create),
+		cmocka_unit_test(test_host_refuses),
+		cmocka_unit_test(test_host_hugetlb),
+		cmocka_unit_test(test_host_throttle),
+		cmocka_unit_test(test_oom_kills),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -41,7 +41,8 @@ static void test_list(void **state)
 	size_t n, fds = count_fds();
 
 	(void)state;
-	assert_int_equal(fd_read_file(AT_FDCWD, "/proc/self/mountinfo", 8u << 20, &before, NULL), 0);
+	assert_int_equal(fd_read_file(AT_FDCWD, "/proc/self/mountinfo", 8u << 20, &before, NULL),
+			 0);
 	n = probe_features(a);
 	assert_in_range(n, 10, PROBE_FEATURES);
 	assert_int_equal(probe_features(b), n);
@@ -51,8 +52,8 @@ static void test_list(void **state)
 		assert_int_equal(a[i].available, !a[i].err);
 		assert_string_equal(a[i].name, b[i].name);
 		assert_int_equal(a[i].available, b[i].available);
-		printf("%-22s %-5s %s%s\n", a[i].name, a[i].since, a[i].available ? "yes" : "no: ",
-		       a[i].available ? "" : strerror(a[i].err));
+		printf("%-22s %-5s %s%s\n", a[i].name, a[i].since,
+		       a[i].available ? "yes" : "no: ", a[i].available ? "" : strerror(a[i].err));
 		for (size_t k = 0; k < i; k++)
 			assert_string_not_equal(a[i].name, a[k].name);
 	}
@@ -82,13 +83,18 @@ static void test_known(void **state)
 		} else if (!strcmp(f[i].name, "overlayfs") && f[i].available) {
 			CLEANUP_FREE char *types = NULL;
 
-			assert_int_equal(fd_read_file(AT_FDCWD, "/proc/filesystems", 1u << 20, &types, NULL), 0);
+			assert_int_equal(
+				fd_read_file(AT_FDCWD, "/proc/filesystems", 1u << 20, &types, NULL),
+				0);
 			assert_non_null(strstr(types, "overlay"));
 			seen++;
 		} else if (!strcmp(f[i].name, "seccomp_notify") && f[i].available) {
 			CLEANUP_FREE char *actions = NULL;
 
-			assert_int_equal(fd_read_file(AT_FDCWD, "/proc/sys/kernel/seccomp/actions_avail", 4096, &actions, NULL), 0);
+			assert_int_equal(fd_read_file(AT_FDCWD,
+						      "/proc/sys/kernel/seccomp/actions_avail",
+						      4096, &actions, NULL),
+					 0);
 			assert_non_null(strstr(actions, "user_notif"));
 			seen++;
 		}
@@ -98,7 +104,8 @@ static void test_known(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_list), cmocka_unit_test(test_known) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_list),
+					    cmocka_unit_test(test_known) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
