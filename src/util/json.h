@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * JSON: strict reading by json-c, and the way between JSON and msgpack
+ * JSON: strict reading into json-c's trees, and the way between JSON and msgpack
  *
- * Strict: UTF-8 checked, no trailing text, no duplicate keys (json-c takes the last one in silence,
- * so the text is scanned for them first), depth at most LIMIT_JSON_DEPTH, unsigned 64-bit
+ * Strict: RFC 8259 with UTF-8 checked, no trailing text, no NUL, no duplicate keys (json-c takes the
+ * last one in silence, so the text is scanned first), depth at most LIMIT_JSON_DEPTH, unsigned 64-bit
  * numbers kept. Order of keys and unknown keys survive the round trip.
  */
 #pragma once
