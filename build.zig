@@ -97,7 +97,6 @@ pub fn build(b: *std.Build) !void {
         }
         addSource(b, lib_module, source, cflags, revision);
     }
-    for (deps.libs) |lib| lib_module.linkSystemLibrary(lib, .{ .use_pkg_config = .no });
     const lib = b.addLibrary(.{ .name = "davit", .root_module = lib_module, .use_llvm = true });
     b.getInstallStep().dependOn(&lib.step);
 
@@ -105,7 +104,7 @@ pub fn build(b: *std.Build) !void {
     if (main_source) |source| {
         const module = b.createModule(options);
         addSource(b, module, source, cflags, revision);
-        module.linkLibrary(lib);
+        linkAll(module, lib, deps.libs);
         const exe = b.addExecutable(.{ .name = "davit", .root_module = module, .use_llvm = true, .use_lld = true });
         exe.pie = true;
         exe.link_gc_sections = true;
@@ -125,7 +124,7 @@ pub fn build(b: *std.Build) !void {
             test_step.dependOn(&b.addFail("cmocka is not installed: run tools/setup --for check").step);
             break;
         };
-        const exe = try addProgram(b, name, source, options, lib, cflags, c);
+        const exe = try addProgram(b, name, source, options, lib, deps, cflags, c);
         unit_step.dependOn(&b.addInstallArtifact(exe, .{ .dest_dir = .{ .override = .{ .custom = "test" } } }).step);
         const run = b.addRunArtifact(exe);
         run.setCwd(b.path(""));
@@ -138,7 +137,7 @@ pub fn build(b: *std.Build) !void {
     const bench_step = b.step("bench", "Build the benches into PREFIX/bin");
     const benches = try list(b, "bench", "", ".c");
     for (benches) |source| {
-        const exe = try addProgram(b, std.fs.path.stem(source), source, options, lib, cflags, null);
+        const exe = try addProgram(b, std.fs.path.stem(source), source, options, lib, deps, cflags, null);
         bench_step.dependOn(&b.addInstallArtifact(exe, .{}).step);
     }
 
@@ -160,6 +159,12 @@ pub fn build(b: *std.Build) !void {
     fuzz_step.dependOn(&fuzz.step);
 }
 
+// System libraries are given to programs, not to the library: an archive would take them in as members.
+fn linkAll(module: *std.Build.Module, lib: *std.Build.Step.Compile, libs: []const []const u8) void {
+    module.linkLibrary(lib);
+    for (libs) |name| module.linkSystemLibrary(name, .{ .use_pkg_config = .no });
+}
+
 // A program of one source file and the library.
 fn addProgram(
     b: *std.Build,
@@ -167,6 +172,7 @@ fn addProgram(
     source: []const u8,
     options: std.Build.Module.CreateOptions,
     lib: *std.Build.Step.Compile,
+    deps: Flags,
     cflags: []const []const u8,
     extra: ?Flags,
 ) !*std.Build.Step.Compile {
@@ -177,7 +183,7 @@ fn addProgram(
         for (e.libs) |l| module.linkSystemLibrary(l, .{ .use_pkg_config = .no });
     }
     module.addCSourceFile(.{ .file = b.path(source), .flags = flags });
-    module.linkLibrary(lib);
+    linkAll(module, lib, deps.libs);
     return b.addExecutable(.{ .name = name, .root_module = module, .use_llvm = true, .use_lld = true });
 }
 
