@@ -16,7 +16,6 @@ static const struct cli_option options[] = {
 	{ .name = "cgroup-parent", .argument = "PATH", .doc = "containers' cgroups are made below it (/davit)", .env = "DAVIT_CGROUP_PARENT" },
 	{ .name = "journal-size", .argument = "SIZE", .doc = "events kept for replay (64m)", .env = "DAVIT_JOURNAL_SIZE" },
 	{ .name = "checkpoint-buffer", .argument = "SIZE", .doc = "memory for pages under way (256m)", .env = "DAVIT_CHECKPOINT_BUFFER" },
-	{ .name = "metrics", .argument = "ADDRESS", .doc = "where to serve metrics (nowhere; not in this version)", .env = "DAVIT_METRICS" },
 	{ .name = "log-level", .argument = "LEVEL", .doc = "error, warn, info or debug (info)", .env = "DAVIT_LOG_LEVEL",
 	  .words = "error warn info debug" },
 	{ .name = NULL },

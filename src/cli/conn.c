@@ -10,7 +10,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/autostart.h"
 #include "cli/js.h"
@@ -104,6 +106,16 @@ int cli_reconnect(struct cli *cli, struct fault *f)
 int cli_fd(const struct cli *cli)
 {
 	return cli->client ? client_fd(cli->client) : -1;
+}
+
+pid_t cli_daemon_pid(const struct cli *cli)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (!cli->client || getsockopt(cli_fd(cli), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.pid <= 0)
+		return getpid();
+	return peer.pid;
 }
 
 bool cli_has_kept(const struct cli *cli)

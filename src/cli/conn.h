@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "cli/cli.h"
 #include "util/fault.h"
@@ -54,6 +55,8 @@ int cli_call_fds(struct cli *cli, const char *method, json_object *params, const
 int cli_list(struct cli *cli, const char *method, json_object *params, const char *key, json_object **out, struct fault *f);
 /* Something may be kept: a poll on the socket would not tell. */
 bool cli_has_kept(const struct cli *cli);
+/* The process that listens; this one when it is not known. */
+pid_t cli_daemon_pid(const struct cli *cli);
 /* For poll; -1 without a connection. */
 int cli_fd(const struct cli *cli);
 

@@ -224,7 +224,10 @@ static int make(struct cli *cli, const struct source *s, struct created *c, cons
 			return r;
 		js_set_str(params, "bundle", s->bundle);
 	} else {
-		spec = spec_default(s->rootfs);
+		r = cli_connect(cli, f);
+		if (r < 0)
+			return r;
+		spec = spec_default(s->rootfs, cli_daemon_pid(cli));
 	}
 	b.spec = spec;
 	b.from_bundle = s->bundle != NULL;

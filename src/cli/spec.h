@@ -10,6 +10,7 @@
 #include <json-c/json.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "cli/cli.h"
 #include "util/fault.h"
@@ -29,8 +30,9 @@ struct spec_build {
 	uint64_t caps; /* out: the bounding set, for the seccomp profile */
 };
 
-/* Namespaces, mounts, masked paths, device rules and limits by default, for a root file system at this absolute path. */
-json_object *spec_default(const char *rootfs);
+/* Namespaces, mounts, masked paths, device rules and limits by default, for a root file system at this absolute path. daemon: the process
+ * whose resource limits bound the default ones (it may lack the right to raise them). */
+json_object *spec_default(const char *rootfs, pid_t daemon);
 
 /* All options, in the order that their meaning wants. */
 int spec_build(struct spec_build *b, struct fault *f);

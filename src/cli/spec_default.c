@@ -5,20 +5,23 @@
  * Podman's defaults as data: the mounts, the paths of /proc and /sys that a container must not see or write, the devices it may use, the
  * namespaces. Capabilities, the seccomp profile and the process are added by their own files.
  */
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "cli/device.h"
 #include "cli/js.h"
 #include "cli/mem.h"
 #include "cli/spec.h"
 #include "cli/volume.h"
-
-#include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "util/fd.h"
 
 #define OPTIONS(...) ((const char *const[]){ __VA_ARGS__, NULL })
 #define PIDS_LIMIT 2048
+#define LIMIT_DEFAULT 1048576 /* of open files and processes, as podman has it */
 
 static const char *const masked_paths[] = {
 	"/proc/acpi",	     "/proc/kcore",	 "/proc/keys",
@@ -83,21 +86,60 @@ static json_object *rlimit(const char *type, int64_t value)
 	return o;
 }
 
-/* What podman gives a container of root, within what this host allows at all. */
-static json_object *default_rlimits(void)
+/* The hard limit of a process, from its /proc/PID/limits; -1 for none, or when it is not known. */
+static int64_t hard_limit(const char *limits, const char *name)
 {
-	char *text CLEANUP_FREE = NULL;
-	json_object *limits = js_array();
-	int64_t files = 1048576;
+	const char *p = limits ? strstr(limits, name) : NULL;
+	char hard[32];
 
-	if (fd_read_file(AT_FDCWD, "/proc/sys/fs/nr_open", 64, &text, NULL) == 0 && atoll(text) > 0 && atoll(text) < files)
-		files = atoll(text);
-	js_push(limits, rlimit("RLIMIT_NOFILE", files));
-	js_push(limits, rlimit("RLIMIT_NPROC", 1048576));
-	return limits;
+	if (!p || sscanf(p + strlen(name), "%*s %31s", hard) != 1 || strcmp(hard, "unlimited") == 0)
+		return -1;
+	return atoll(hard);
 }
 
-json_object *spec_default(const char *rootfs)
+/* Whether a process may raise its limits. Unknown counts as yes: most daemons are root with everything. */
+static bool may_raise(pid_t pid)
+{
+	char path[64];
+	char *status CLEANUP_FREE = NULL;
+	const char *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	if (fd_read_file(AT_FDCWD, path, 65536, &status, NULL) < 0)
+		return true;
+	p = strstr(status, "\nCapEff:");
+	return !p || (strtoull(p + strlen("\nCapEff:"), NULL, 16) & 1ull << CAP_SYS_RESOURCE);
+}
+
+/* What podman gives a container of root, within what this host allows, and what the daemon can give. */
+static json_object *default_rlimits(pid_t daemon)
+{
+	static const struct {
+		const char *type, *name;
+	} given[] = { { "RLIMIT_NOFILE", "Max open files" }, { "RLIMIT_NPROC", "Max processes" } };
+	char *open_max CLEANUP_FREE = NULL;
+	char *limits CLEANUP_FREE = NULL;
+	json_object *list = js_array();
+	char path[64];
+
+	if (!may_raise(daemon)) {
+		snprintf(path, sizeof(path), "/proc/%d/limits", (int)daemon);
+		(void)fd_read_file(AT_FDCWD, path, 65536, &limits, NULL);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(given); i++) {
+		int64_t value = LIMIT_DEFAULT, hard = hard_limit(limits, given[i].name);
+
+		if (hard >= 0 && hard < value)
+			value = hard;
+		if (i == 0 && fd_read_file(AT_FDCWD, "/proc/sys/fs/nr_open", 64, &open_max, NULL) == 0 && atoll(open_max) > 0 &&
+		    atoll(open_max) < value)
+			value = atoll(open_max);
+		js_push(list, rlimit(given[i].type, value));
+	}
+	return list;
+}
+
+json_object *spec_default(const char *rootfs, pid_t daemon)
 {
 	static const char *const namespaces[] = { "pid", "network", "ipc", "uts", "mount", "cgroup" };
 	json_object *spec = js_object(), *process = js_object(), *root = js_object(), *lin = js_object(), *pids = js_object();
@@ -108,7 +150,7 @@ json_object *spec_default(const char *rootfs)
 	js_set(process, "args", js_array());
 	js_set(process, "env", js_array());
 	js_set_str(process, "cwd", "/");
-	js_set(process, "rlimits", default_rlimits());
+	js_set(process, "rlimits", default_rlimits(daemon));
 	js_set_int(process, "oomScoreAdj", 0);
 	js_set(spec, "root", root);
 	js_set_str(root, "path", rootfs);
