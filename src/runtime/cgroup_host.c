@@ -13,7 +13,6 @@
  * by an extended attribute), the default parent moves below that group, and the daemon goes into a leaf of
  * its own: v2 allows no processes in a group that hands controllers down.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
