@@ -52,6 +52,7 @@
 #define LIMIT_TTY_CLIENT_BACKLOG (1u << 20) /* an attached client further behind than this is detached */
 #define LIMIT_LOG_LINE (16u << 10) /* longer lines are split as partial (P) */
 #define LIMIT_LOG_SIZE_DEFAULT (16ll << 20)
+#define LIMIT_LOG_QUEUE (1u << 20) /* of a terminal's output, on its way to the log thread */
 
 /* hooks */
 #define LIMIT_HOOK_OUTPUT (64u << 10) /* of a hook's stderr, kept for the error */
