@@ -2,17 +2,18 @@
 /*
  * Event bus
  *
- * A subscriber is a cursor in the journal, a filter and a sink. It is in one of three conditions: idle, and
- * every commit delivers to it; full, because its sink took no more (or was not asked for yet), and only a kick moves it;
- * or lagging, with more to read than fits in one turn of the loop, and then the bus's own event moves it on.
- * However it comes forward, it reads its one cursor, so order and completeness need no care
- * between replay and live.
+ * A subscriber is a cursor in the journal, a filter and a sink. It is in one of three conditions:
+ * idle, and every commit delivers to it; full, because its sink took no more (or was not asked for
+ * yet), and only a kick moves it; or lagging, with more to read than fits in one turn of the loop,
+ * and then the bus's own event moves it on. However it comes forward, it reads its one cursor, so
+ * order and completeness need no care between replay and live.
  *
- * What a filter refuses moves the cursor as well. A gap that the sink did not take is kept and comes first.
+ * What a filter refuses moves the cursor as well. A gap that the sink did not take is kept and
+ * comes first.
  *
- * Sinks are called in the middle of all this and may do anything. A subscriber that goes while the bus is at work
- * is only marked, and freed when the outermost call returns; a commit made by a sink is delivered by
- * the pump that is running.
+ * Sinks are called in the middle of all this and may do anything. A subscriber that goes while the
+ * bus is at work is only marked, and freed when the outermost call returns; a commit made by a sink
+ * is delivered by the pump that is running.
  */
 #include "monitor/bus.h"
 

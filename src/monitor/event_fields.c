@@ -2,12 +2,12 @@
 /*
  * What a filter sees of an event
  *
- * The payload is unpacked at most once an event, however many filters look at it: after a commit all
- * subscribers see the same bytes. Text of a field is copied, since msgpack's has no NUL.
+ * The payload is unpacked at most once an event, however many filters look at it: after a commit
+ * all subscribers see the same bytes. Text of a field is copied, since msgpack's has no NUL.
  *
- * A path is followed through maps. Where a map has no such key the rest of the path, joined by dots, is tried as
- * one key, since label names have dots in them. Numbers and booleans are compared as text; maps and lists are
- * present and empty; nil is absent.
+ * A path is followed through maps. Where a map has no such key the rest of the path, joined by
+ * dots, is tried as one key, since label names have dots in them. Numbers and booleans are compared
+ * as text; maps and lists are present and empty; nil is absent.
  */
 #include "monitor/event_fields.h"
 

@@ -3,20 +3,21 @@
  * The state log and event journal
  *
  * Four parts: this one gathers and commits; journal_segment.c knows the files and frames;
- * journal_cursor.c reads events; journal_recover.c and journal_snapshot.c bring the state back and keep
- * the row of segments short.
+ * journal_cursor.c reads events; journal_recover.c and journal_snapshot.c bring the state back and
+ * keep the row of segments short.
  *
  * A commit is one frame, written by one call at a known offset and covered by one checksum: it is
- * there as a whole or not at all. When the write fails the file is cut back, and even where that fails
- * the next commit goes to the same offset, over the remains.
+ * there as a whole or not at all. When the write fails the file is cut back, and even where that
+ * fails the next commit goes to the same offset, over the remains.
  *
- * A segment is begun at the start of a commit, before its records are written, and the owner is asked for
- * the state then. What it answers is the state before this commit, or already the one after it: both
- * are right, because the commit is replayed over it. Only if the commit fails could the answer hold
- * something that never was; then it is thrown away, and asked for again by the next commit.
+ * A segment is begun at the start of a commit, before its records are written, and the owner is
+ * asked for the state then. What it answers is the state before this commit, or already the one
+ * after it: both are right, because the commit is replayed over it. Only if the commit fails could
+ * the answer hold something that never was; then it is thrown away, and asked for again by the next
+ * commit.
  *
- * Seqs are given while gathering and become real by the commit. The last commit's bytes stay in memory (the
- * tail), for the subscribers that keep up.
+ * Seqs are given while gathering and become real by the commit. The last commit's bytes stay in
+ * memory (the tail), for the subscribers that keep up.
  */
 #include "monitor/journal.h"
 

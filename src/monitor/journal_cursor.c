@@ -7,8 +7,8 @@
  * from the place that the segment's index knows before it. A place in a file is held as segment
  * number and offset, and looked up again, so segments may go at any time.
  *
- * Where a seq is missing, because its segment went or because it was damaged, the cursor answers one gap for
- * the whole hole and stands behind it.
+ * Where a seq is missing, because its segment went or because it was damaged, the cursor answers
+ * one gap for the whole hole and stands behind it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -142,6 +142,9 @@ static int take_from_files(struct journal_cursor *c, struct journal_event *e, ui
 		s = locate(c);
 	for (;;) {
 		r = journal_frame_next(j, s, c->frame, &f);
+		/* a file that somebody removed is a hole like any other */
+		if (r == -ENOENT)
+			r = JOURNAL_E_END;
 		if (r < 0)
 			return r;
 		if (r == JOURNAL_E_END) {

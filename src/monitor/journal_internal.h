@@ -2,10 +2,10 @@
 /*
  * The journal, inside: the format of its files and what its parts share
  *
- * A segment file is a head and then frames, one a commit, each padded to 8 bytes. Numbers are in the
- * machine's order: the files do not outlive the boot. A frame begins with its segment's mark, a
- * random number, and its checksum begins from another one, so that bytes inside an event's payload, which
- * anybody may choose, are never taken for a frame when the search goes on behind damage.
+ * A segment file is a head and then frames, one a commit, each padded to 8 bytes. Numbers are in
+ * the machine's order: the files do not outlive the boot. A frame begins with its segment's mark, a
+ * random number, and its checksum begins from another one, so that bytes inside an event's payload,
+ * which anybody may choose, are never taken for a frame when the search goes on behind damage.
  */
 #pragma once
 
@@ -49,7 +49,9 @@ struct journal_frame_head {
 
 enum journal_kind { JOURNAL_PUT = 1, JOURNAL_DEL, JOURNAL_EVENT };
 
-/* A body is a row of these, each followed by name, topic and data; name and topic with their NUL. */
+/*
+ * A body is a row of these, each followed by name, topic and data; name and topic with their NUL.
+ */
 struct journal_record_head {
 	int64_t timestamp; /* of an event */
 	uint32_t size; /* of the data */
@@ -145,7 +147,9 @@ int journal_bytes_room(struct journal_bytes *b, size_t more); /* 0 or -ENOMEM */
 void journal_bytes_clear(struct journal_bytes *b);
 int journal_bytes_record(struct journal_bytes *b, enum journal_kind kind, int64_t timestamp,
 			 const char *name, const char *topic, const void *data, size_t size);
-/* The record at *at of a body, which moves on. False at the end, or where the body makes no sense. */
+/*
+ * The record at *at of a body, which moves on. False at the end, or where the body makes no sense.
+ */
 bool journal_record_next(const uint8_t *body, size_t size, size_t *at, struct journal_record *r);
 
 /* journal_segment.c */

@@ -2,14 +2,15 @@
 /*
  * Bringing the journal back at open
  *
- * The state is the newest snapshot that can be read, and over it every segment from that number on. Those segments are
- * walked frame by frame; of older ones, which are there for their events alone, only the head is
- * read, so that the time of a start does not grow with the events that are kept.
+ * The state is the newest snapshot that can be read, and over it every segment from that number on.
+ * Those segments are walked frame by frame; of older ones, which are there for their events alone,
+ * only the head is read, so that the time of a start does not grow with the events that are kept.
  *
- * What a dying writer leaves is expected: a torn frame at the very end is cut off, a last segment without a
- * head is removed, temporary files go. What is damaged otherwise is skipped and counted; if the newest segment's
- * head is unreadable, the seqs that it may have held are left out, so that none is ever given twice. Files
- * of another boot are removed, all of them: their processes are gone.
+ * What a dying writer leaves is expected: a torn frame at the very end is cut off, a last segment
+ * without a head is removed, temporary files go. What is damaged otherwise is skipped and counted;
+ * if the newest segment's head is unreadable, the seqs that it may have held are left out, so that
+ * none is ever given twice. Files of another boot are removed, all of them: their processes are
+ * gone.
  */
 #include <bsd/sys/tree.h>
 #include <dirent.h>

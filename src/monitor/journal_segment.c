@@ -3,8 +3,8 @@
  * Segments of the journal: files, frames, and the one window through which frames are read
  *
  * In memory a segment is its number, its first seq, its size and a sparse index of places, which
- * grows while frames are appended or walked over. Nothing behind `size` is ever looked at: there may be the rest of a
- * commit that failed.
+ * grows while frames are appended or walked over. Nothing behind `size` is ever looked at: there
+ * may be the rest of a commit that failed.
  *
  * The window is a piece of one segment file. All cursors share it, and it is freed when nobody is
  * behind: what those who keep up need is in the journal's tail, in memory.

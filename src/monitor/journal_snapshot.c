@@ -2,13 +2,14 @@
 /*
  * Snapshots of the state, and which segments stay
  *
- * Snapshot N holds the state as of the beginning of segment N, or of some moment later in it: replaying segment N and
- * those after it over either gives the same. It is gathered in memory on the reactor, and a job, which owns
- * all that it uses, writes it to a temporary file and renames it. Only when that is done do segments before N become
- * superfluous for the state; they stay for the sake of their events until the limit is passed.
+ * Snapshot N holds the state as of the beginning of segment N, or of some moment later in it:
+ * replaying segment N and those after it over either gives the same. It is gathered in memory on
+ * the reactor, and a job, which owns all that it uses, writes it to a temporary file and renames
+ * it. Only when that is done do segments before N become superfluous for the state; they stay for
+ * the sake of their events until the limit is passed.
  *
- * There is one job at a time. One that fails is repeated with the next segment; meanwhile nothing is
- * removed. A job may outlive the journal: it then only cleans up after itself.
+ * There is one job at a time. One that fails is repeated with the next segment; meanwhile nothing
+ * is removed. A job may outlive the journal: it then only cleans up after itself.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -195,7 +196,10 @@ void journal_snapshot_begin(struct journal *j)
 	submit(j, snapshot_run, snapshot_done, job);
 }
 
-/* Removes the oldest segments, as far as a snapshot covers them, until the rest is within the limit. */
+/*
+ * Removes the oldest segments, as far as a snapshot covers them, until the rest is within the
+ * limit.
+ */
 void journal_retain(struct journal *j)
 {
 	uint64_t bytes = j->bytes;

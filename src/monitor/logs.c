@@ -2,17 +2,18 @@
 /*
  * Container logs
  *
- * The reactor's half hands over: pipes, pieces of terminal output, and orders to end, by a queue under
- * a lock and an eventfd; back come the ends of pipes by another queue and eventfd. Everything else
- * (files, the epoll, partial lines) belongs to the thread alone.
+ * The reactor's half hands over: pipes, pieces of terminal output, and orders to end, by a queue
+ * under a lock and an eventfd; back come the ends of pipes by another queue and eventfd. Everything
+ * else (files, the epoll, partial lines) belongs to the thread alone.
  *
- * A source is a pipe or a terminal. Its bytes are cut into lines in the one read buffer that all pipes
- * share; only the rest after the last newline is copied, to a buffer of just that size. A rest that has waited
- * for PARTIAL_MS is written as a part (P), so that prompts show and a daemon that is killed takes little
- * with it. One read makes one write to the file, as long as it fits the batch.
+ * A source is a pipe or a terminal. Its bytes are cut into lines in the one read buffer that all
+ * pipes share; only the rest after the last newline is copied, to a buffer of just that size. A
+ * rest that has waited for PARTIAL_MS is written as a part (P), so that prompts show and a daemon
+ * that is killed takes little with it. One read makes one write to the file, as long as it fits the
+ * batch.
  *
- * The thread sleeps when there is nothing. Its two large buffers are given back to the system after a
- * moment without work.
+ * The thread sleeps when there is nothing. Its two large buffers are given back to the system after
+ * a moment without work.
  */
 #include "monitor/logs.h"
 
@@ -359,7 +360,10 @@ static void *run(void *arg)
 			if (events[i].data.ptr)
 				source_read(l, events[i].data.ptr);
 		}
-		/* after the reads: an order can end a terminal, never a pipe that `events` still names */
+		/*
+		 * after the reads: an order can end a terminal, never a pipe that `events` still
+		 * names
+		 */
 		for (int i = 0; i < n; i++) {
 			if (!events[i].data.ptr)
 				stop = take_orders(l);

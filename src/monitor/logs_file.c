@@ -2,13 +2,14 @@
 /*
  * Log files
  *
- * They belong to the log thread. A file is opened with the first line, its folder made if need be, and
- * tried again with each batch as long as that fails. Lines collect in the batch's buffer and are
- * written by one call; the buffer is emptied early when it is full or the file's bound is reached, so that
- * no file is larger than its bound, unless one line is.
+ * They belong to the log thread. A file is opened with the first line, its folder made if need be,
+ * and tried again with each batch as long as that fails. Lines collect in the batch's buffer and
+ * are written by one call; the buffer is emptied early when it is full or the file's bound is
+ * reached, so that no file is larger than its bound, unless one line is.
  *
- * What a full disk does not take is dropped and counted, and an incomplete line is cut off again. The
- * next batch begins with a line that tells how much is missing; if that cannot be written either, the count goes on.
+ * What a full disk does not take is dropped and counted, and an incomplete line is cut off again.
+ * The next batch begins with a line that tells how much is missing; if that cannot be written
+ * either, the count goes on.
  */
 #include "monitor/logs_file.h"
 

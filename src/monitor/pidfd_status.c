@@ -2,10 +2,10 @@
 /*
  * How a process ended that is nobody's child here
  *
- * Two sources. From Linux 6.15 on the pidfd tells (PIDFD_GET_INFO), but only after the parent has reaped;
- * before that the answer comes without PIDFD_INFO_EXIT and its exit_code means nothing. As long as
- * the process is a zombie, the last field of /proc/PID/stat tells on any kernel, to those who may
- * trace it; others read 0 there, so a 0 is believed only with CAP_SYS_PTRACE. That the pid
+ * Two sources. From Linux 6.15 on the pidfd tells (PIDFD_GET_INFO), but only after the parent has
+ * reaped; before that the answer comes without PIDFD_INFO_EXIT and its exit_code means nothing. As
+ * long as the process is a zombie, the last field of /proc/PID/stat tells on any kernel, to those
+ * who may trace it; others read 0 there, so a 0 is believed only with CAP_SYS_PTRACE. That the pid
  * in /proc is still the one of the pidfd is checked afterwards: a zombie keeps its pid.
  */
 #include "monitor/pidfd_status.h"

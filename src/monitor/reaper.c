@@ -2,22 +2,22 @@
 /*
  * The one reaper
  *
- * It owns the signalfd and two sets, both keyed by source and pid: watches, and early statuses, that is
- * those which came before anybody asked. Keys hold the source because a pid can be in two of them at
- * once: the guardian's message about a process may still be under way when the kernel gives its pid to
- * a new child of ours.
+ * It owns the signalfd and two sets, both keyed by source and pid: watches, and early statuses,
+ * that is those which came before anybody asked. Keys hold the source because a pid can be in two
+ * of them at once: the guardian's message about a process may still be under way when the kernel
+ * gives its pid to a new child of ours.
  *
  * A watch leaves its set before its function is called and is freed then, so a callback may add and
- * remove any watch, this pid's too. The child itself is still a zombie meanwhile: it is looked at with WNOWAIT,
- * and reaped after the callback, so that whoever kills the reactor in between leaves the status to
- * the guardian.
+ * remove any watch, this pid's too. The child itself is still a zombie meanwhile: it is looked at
+ * with WNOWAIT, and reaped after the callback, so that whoever kills the reactor in between leaves
+ * the status to the guardian.
  *
- * A kept status may be stale: nobody asked, and the pid came round again. For own children the kernel
- * knows: a status is of the past only if there is no such child now. The guardian's statuses are
- * told apart by start time before they get here (keep.h).
+ * A kept status may be stale: nobody asked, and the pid came round again. For own children the
+ * kernel knows: a status is of the past only if there is no such child now. The guardian's statuses
+ * are told apart by start time before they get here (keep.h).
  *
- * Children that were made with an exit signal other than SIGCHLD are not seen here (waitid without __WALL):
- * who makes such a child waits for it.
+ * Children that were made with an exit signal other than SIGCHLD are not seen here (waitid without
+ * __WALL): who makes such a child waits for it.
  */
 #include "monitor/reaper.h"
 
@@ -38,7 +38,9 @@
 #define EARLY_MAX 4096u
 /* Children handled in one turn of the loop, so that others get theirs. */
 #define TURN_MAX 128u
-/* A zombie whose status cannot be read yet is looked at again so often, and given up after so long. */
+/*
+ * A zombie whose status cannot be read yet is looked at again so often, and given up after so long.
+ */
 #define ZOMBIE_RETRY_USEC 50000
 #define ZOMBIE_GIVE_UP_NS (5 * CLOCK_NS_PER_SEC)
 

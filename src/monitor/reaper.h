@@ -2,12 +2,13 @@
 /*
  * The one reaper
  *
- * signalfd wakes it; it loops waitid(P_ALL, WNOHANG|WNOWAIT), hands the status to who registered, and
- * only then reaps, so that a reactor killed in between leaves the zombie to the guardian. A status
- * for a pid that nobody registered (yet) is reaped and kept until somebody does (bounded, oldest first out).
- * Three sources, one path: own children by waitid; children of the guardian by reaper_deliver (its message); orphans that
- * run under another parent (adopted) by their pidfd: readable when dead, status by PIDFD_GET_INFO
- * once PIDFD_INFO_EXIT is in the returned mask, unknown where the kernel has none.
+ * signalfd wakes it; it loops waitid(P_ALL, WNOHANG|WNOWAIT), hands the status to who registered,
+ * and only then reaps, so that a reactor killed in between leaves the zombie to the guardian. A
+ * status for a pid that nobody registered (yet) is reaped and kept until somebody does (bounded,
+ * oldest first out). Three sources, one path: own children by waitid; children of the guardian by
+ * reaper_deliver (its message); orphans that run under another parent (adopted) by their pidfd:
+ * readable when dead, status by PIDFD_GET_INFO once PIDFD_INFO_EXIT is in the returned mask,
+ * unknown where the kernel has none.
  */
 #pragma once
 
@@ -36,12 +37,14 @@ void reaper_free(struct reaper *r);
 
 enum reaper_source { REAPER_CHILD, REAPER_GUARDIAN, REAPER_ADOPTED };
 /*
- * fn is called once, from the reactor, never from inside this call (an early status is delivered from the next turn of
- * the loop). pidfd is borrowed and needed for REAPER_ADOPTED only. 0, -EEXIST, -ENOMEM.
+ * fn is called once, from the reactor, never from inside this call (an early status is delivered
+ * from the next turn of the loop). pidfd is borrowed and needed for REAPER_ADOPTED only. 0,
+ * -EEXIST, -ENOMEM.
  */
-int reaper_add(struct reaper *r, enum reaper_source source, pid_t pid, int pidfd, reaper_fn fn, void *user,
-	       struct reaper_watch **watch);
-void reaper_remove(struct reaper_watch *watch); /* NULL is fine; after fn was called the watch is gone already */
+int reaper_add(struct reaper *r, enum reaper_source source, pid_t pid, int pidfd, reaper_fn fn,
+	       void *user, struct reaper_watch **watch);
+/* NULL is fine; once fn is called, and inside it, the watch is gone already. */
+void reaper_remove(struct reaper_watch *watch);
 /* A status that the guardian reports. Unregistered ones are kept as early statuses are. */
 void reaper_deliver(struct reaper *r, const struct reaper_status *status);
 /* Looks for ended children now (as when signalfd is readable). */

@@ -3,14 +3,16 @@
  * The metadata database: opening it, and what all statements need
  *
  * One connection, used by one thread at a time, with little memory of its own: a page cache of 256
- * KiB, no mapping, a small lookaside. WAL with synchronous=NORMAL: a commit is in the kernel's hands
- * when it returns, so a killed daemon loses nothing, and the disk is synced at checkpoints only.
+ * KiB, no mapping, a small lookaside. WAL with synchronous=NORMAL: a commit is in the kernel's
+ * hands when it returns, so a killed daemon loses nothing, and the disk is synced at checkpoints
+ * only.
  *
- * The file's own facts are in the table `meta`. One is the boot in which it was last opened: if a WAL
- * was left behind and the boot is another one, the machine went down with the file open, and it is
- * checked before use. After a mere crash of the daemon it is not, to start quickly.
+ * The file's own facts are in the table `meta`. One is the boot in which it was last opened: if a
+ * WAL was left behind and the boot is another one, the machine went down with the file open, and it
+ * is checked before use. After a mere crash of the daemon it is not, to start quickly.
  *
- * A file that is damaged, foreign or too new is never touched: the fault says which it is and where.
+ * A file that is damaged, foreign or too new is never touched: the fault says which it is and
+ * where.
  */
 #include "store/db.h"
 

@@ -2,10 +2,11 @@
 /*
  * The metadata database: SQLite in WAL mode under --root
  *
- * What must survive a reboot. Blocking: one thread uses it (core's store pool), and the reactor
- * has its own copies in memory. Container records are committed without sync (synchronous=NORMAL); what must be durable
- * (images, content, leases, snapshots, later) uses a FULL commit. Schema changes are numbered migrations (PRAGMA user_version).
- * A damaged database is an error that says so and leaves the file in place.
+ * What must survive a reboot. Blocking: one thread uses it (core's store pool), and the reactor has
+ * its own copies in memory. Container records are committed without sync (synchronous=NORMAL); what
+ * must be durable (images, content, leases, snapshots, later) uses a FULL commit. Schema changes
+ * are numbered migrations (PRAGMA user_version). A damaged database is an error that says so and
+ * leaves the file in place.
  */
 #pragma once
 
@@ -17,8 +18,9 @@
 struct db;
 
 /*
- * Opens or makes ROOT/meta.db (mode 0600) and migrates it. -EUCLEAN: damaged, -EPROTO: of a newer version, -EEXIST: of another
- * program, -EBUSY: locked; in all these cases the file is left as it is. Can be used from any one thread at a time.
+ * Opens or makes ROOT/meta.db (mode 0600) and migrates it. -EUCLEAN: damaged, -EPROTO: of a newer
+ * version, -EEXIST: of another program, -EBUSY: locked; in all these cases the file is left as it
+ * is. Can be used from any one thread at a time.
  */
 int db_open(struct db **out, const char *root, struct fault *f);
 void db_close(struct db *db);
@@ -33,9 +35,13 @@ struct db_namespace {
 	size_t n_labels;
 };
 int db_namespace_put(struct db *db, const struct db_namespace *ns, struct fault *f);
-/* Of the deletes: what is not there is no error. Of the walks: a non-zero answer of fn ends them and is returned; a fault is fn's to fill. */
+/*
+ * Of the deletes: what is not there is no error. Of the walks: a non-zero answer of fn ends them
+ * and is returned; a fault is fn's to fill.
+ */
 int db_namespace_delete(struct db *db, const char *name, struct fault *f);
-int db_namespace_each(struct db *db, int (*fn)(void *user, const struct db_namespace *ns), void *user, struct fault *f);
+int db_namespace_each(struct db *db, int (*fn)(void *user, const struct db_namespace *ns),
+		      void *user, struct fault *f);
 
 struct db_container {
 	const char *ns, *id;
@@ -48,6 +54,8 @@ struct db_container {
 	size_t extensions_size;
 	int64_t created_at, updated_at;
 };
-int db_container_put(struct db *db, const struct db_container *c, struct fault *f); /* insert or replace */
+/* Insert or replace. */
+int db_container_put(struct db *db, const struct db_container *c, struct fault *f);
 int db_container_delete(struct db *db, const char *ns, const char *id, struct fault *f);
-int db_container_each(struct db *db, int (*fn)(void *user, const struct db_container *c), void *user, struct fault *f);
+int db_container_each(struct db *db, int (*fn)(void *user, const struct db_container *c),
+		      void *user, struct fault *f);

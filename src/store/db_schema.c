@@ -2,9 +2,10 @@
 /*
  * The schema and its history
  *
- * PRAGMA user_version is the number of steps that a file has seen; application_id tells that it is davit's.
- * A step, once released, is never changed: a new one is added below. Each runs in a transaction of its own together with the new
- * number, so a start that is interrupted goes on where it was.
+ * PRAGMA user_version is the number of steps that a file has seen; application_id tells that it is
+ * davit's. A step, once released, is never changed: a new one is added below. Each runs in a
+ * transaction of its own together with the new number, so a start that is interrupted goes on where
+ * it was.
  *
  * Labels are JSON text and times nanoseconds, so that `sqlite3 meta.db` shows what there is.
  */

@@ -10,8 +10,8 @@
  * The scanner takes what containerd's takes, also where its published grammar is narrower: a field
  * may begin with a digit or a dash and may be one character long, blanks may stand before a token
  * but not after a complete selector. Two things are taken that containerd refuses: after == and !=
- * a bare value may begin with '/' or '|' (topic==/tasks/exit), and inside /…/ and |…|, which only ~=
- * takes, an escape unknown to Go strings, such as \d, is passed on to the regular expression.
+ * a bare value may begin with '/' or '|' (topic==/tasks/exit), and inside /…/ and |…|, which only
+ * ~= takes, an escape unknown to Go strings, such as \d, is passed on to the regular expression.
  *
  * Regular expressions are those of Go (RE2), compiled by PCRE2, which has the same syntax, after
  * what RE2 does not have (backreferences, lookaround, recursion, possessive repetition) was

@@ -7,9 +7,9 @@
  *   selector  := fieldpath (operator value)?        without an operator: present
  *   fieldpath := field ("." field)*                 field := quoted | [A-Za-z][A-Za-z0-9_]+
  *   operator  := "==" | "!=" | "~="                 value := quoted | [^\s,]+
- * Quoted is a Go string: "…" with escapes; for ~= also /…/ or |…|, in which \d and the like reach the
- * regular expression. Those have Go's syntax (RE2: no backreferences, no lookaround), search anywhere
- * in the value, and take time linear in its length.
+ * Quoted is a Go string: "…" with escapes; for ~= also /…/ or |…|, in which \d and the like reach
+ * the regular expression. Those have Go's syntax (RE2: no backreferences, no lookaround), search
+ * anywhere in the value, and take time linear in its length.
  */
 #pragma once
 
@@ -20,7 +20,10 @@
 
 struct filter; /* a compiled list: any of them */
 
-/* texts[0..n): none matches everything. The caller frees. Limits: LIMIT_FILTERS, LIMIT_FILTER_BYTES. */
+/*
+ * texts[0..n): none matches everything. The caller frees. Limits: LIMIT_FILTERS,
+ * LIMIT_FILTER_BYTES.
+ */
 int filter_compile(const char *const *texts, size_t n, struct filter **out, struct fault *f);
 void filter_free(struct filter *filter);
 

@@ -30,8 +30,8 @@ struct alternative {
 int filter_parse(const char *text, struct alternative *a, struct fault *f);
 
 /*
- * A regular expression in Go's syntax. On failure *at is the offset of what is wrong in it, and *why
- * says what, valid until the next call on this thread. 0, -EINVAL, -ENOMEM.
+ * A regular expression in Go's syntax. On failure *at is the offset of what is wrong in it, and
+ * *why says what, valid until the next call on this thread. 0, -EINVAL, -ENOMEM.
  */
 int filter_regex_compile(const char *pattern, struct filter_regex **out, size_t *at,
 			 const char **why);

@@ -2,10 +2,10 @@
 /*
  * Parser of filters
  *
- * One scanner gives tokens, a parser of a page reads them; both follow containerd's (see filter.c), so that
- * what is accepted there is accepted here with the same meaning. The scanner has one piece of state
- * beside its position: after an operator, and until a value or a separator, a bare word is a value.
- * Text is UTF-8; every error names the byte (from 1) where it was found.
+ * One scanner gives tokens, a parser of a page reads them; both follow containerd's (see filter.c),
+ * so that what is accepted there is accepted here with the same meaning. The scanner has one piece
+ * of state beside its position: after an operator, and until a value or a separator, a bare word is
+ * a value. Text is UTF-8; every error names the byte (from 1) where it was found.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -44,8 +44,8 @@ static int parse_error(struct parser *p, size_t at, const char *why)
 }
 
 /*
- * The character at `at`: its length, and its code point in *c; 0 at the end, -1 when it is not UTF-8.
- * Overlong forms and surrogates are no UTF-8.
+ * The character at `at`: its length, and its code point in *c; 0 at the end, -1 when it is not
+ * UTF-8. Overlong forms and surrogates are no UTF-8.
  */
 static int decode(const char *text, size_t size, size_t at, uint32_t *c)
 {
@@ -213,7 +213,10 @@ static enum token scan(struct parser *p)
 	return T_OTHER;
 }
 
-/* One escape of a quoted text, *at behind the backslash. Appends to out and answers its size, or -1. */
+/*
+ * One escape of a quoted text, *at behind the backslash. Appends to out and answers its size, or
+ * -1.
+ */
 static int unescape(const char *s, size_t *at, char quote, char *out)
 {
 	static const char letters[] = "abfnrtv", meanings[] = "\a\b\f\n\r\t\v";

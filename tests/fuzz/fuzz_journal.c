@@ -2,10 +2,10 @@
 /*
  * The journal reading a damaged segment
  *
- * The input's first byte chooses: 0, the rest is a segment file as it is; 1, the rest follows a good
- * head; 2, besides, marks and checksums are put right, so that record and frame fields are reached; 3, the
- * same as a snapshot's body beside an empty segment. Whatever it is: the journal opens, reads to an end,
- * takes a commit, and shows it after another open.
+ * The input's first byte chooses: 0, the rest is a segment file as it is; 1, the rest follows a
+ * good head; 2, besides, marks and checksums are put right, so that record and frame fields are
+ * reached; 3, the same as a snapshot's body beside an empty segment. Whatever it is: the journal
+ * opens, reads to an end, takes a commit, and shows it after another open.
  */
 #include <dirent.h>
 #include <fcntl.h>

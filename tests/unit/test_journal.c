@@ -728,6 +728,20 @@ static void test_bad_head(void **state)
 	assert_int_equal(journal_commit(x->journal), 0);
 }
 
+/* A segment's file that somebody removed while the daemon runs is one gap. */
+static void test_missing_file(void **state)
+{
+	struct fixture *x = *state;
+	uint64_t lost;
+
+	open_journal(x);
+	while (x->journal->n_segments < 3)
+		assert_int_equal(random_commit(x), 0);
+	assert_int_equal(unlinkat(x->dirfd, "journal-00000002.log", 0), 0);
+	lost = check_events(x, 0);
+	assert_true(lost == x->journal->segments[2].first_seq - x->journal->segments[1].first_seq);
+}
+
 /* A payload that looks like a frame must not become one when what is around it is damaged. */
 static void test_frame_in_payload(void **state)
 {
@@ -856,13 +870,11 @@ static void test_speed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_basics),		  T(test_refused),
-		T(test_every_byte),	  T(test_random),
-		T(test_cursors),	  T(test_tail_in_memory),
-		T(test_full_disk),	  T(test_other_boot),
-		T(test_bad_snapshot),	  T(test_bad_head),
-		T(test_frame_in_payload), T(test_state_refused),
-		T(test_killed_writer),	  T(test_speed),
+		T(test_basics),	      T(test_refused),		T(test_every_byte),
+		T(test_random),	      T(test_cursors),		T(test_tail_in_memory),
+		T(test_full_disk),    T(test_other_boot),	T(test_bad_snapshot),
+		T(test_bad_head),     T(test_frame_in_payload), T(test_state_refused),
+		T(test_missing_file), T(test_killed_writer),	T(test_speed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
