@@ -76,7 +76,7 @@ static struct fixture *fixture_new(const struct ipc_method *methods, void *user)
 	return fx;
 }
 
-static void fixture_free(struct fixture *fx)
+static UNUSED void fixture_free(struct fixture *fx)
 {
 	ipc_server_free(fx->server);
 	event_base_free(fx->base);
@@ -96,7 +96,7 @@ static UNUSED void turns(struct fixture *fx, int n)
 		turn(fx);
 }
 
-static struct peer *peer_new(struct fixture *fx)
+static UNUSED struct peer *peer_new(struct fixture *fx)
 {
 	struct peer *p = calloc(1, sizeof(*p));
 
@@ -117,7 +117,7 @@ static void drop_fds(struct peer *p)
 	p->n_fds = 0;
 }
 
-static void peer_free(struct peer *p)
+static UNUSED void peer_free(struct peer *p)
 {
 	drop_fds(p);
 	reader_clear(&p->reader);
@@ -161,7 +161,7 @@ static void pack_json(msgpack_packer *pk, const char *json)
 }
 
 /* One request; params: JSON of the map, NULL for none. */
-static void pack_request(msgpack_sbuffer *sb, uint32_t msgid, const char *method, const char *json)
+static UNUSED void pack_request(msgpack_sbuffer *sb, uint32_t msgid, const char *method, const char *json)
 {
 	msgpack_packer pk;
 
@@ -196,7 +196,7 @@ static UNUSED void peer_request(struct peer *p, uint32_t msgid, const char *meth
 /*
  * The next message as text; "" when none comes within the time, "END" at the end of the connection.
  */
-static const char *peer_next(struct peer *p, int ms)
+static UNUSED const char *peer_next(struct peer *p, int ms)
 {
 	for (;; ms--) {
 		struct reader_frame f;
