@@ -509,13 +509,14 @@ void tasks_end_all(struct davit *d, void (*done)(void *user), void *user)
 		struct process *p = &t->init;
 
 		p->delete_requested = true;
-		if (p->state == PROCESS_STOPPED)
+		if (p->state == PROCESS_STOPPED) {
 			delete_stopped(p, NULL);
-		else if (p->state == PROCESS_CREATING)
+		} else if (p->state == PROCESS_CREATING) {
 			p->cancelled = true;
-		else if (t->cgroup && task_kill_all(t, SIGKILL, NULL) == 0)
-			continue;
-		process_kill_now(p);
+			process_kill_now(p);
+		} else if (!t->cgroup || task_kill_all(t, SIGKILL, NULL) < 0) {
+			process_kill_now(p);
+		}
 	}
 	event_base_once(d->base, -1, EV_TIMEOUT, end_all_idle, d, &now);
 }

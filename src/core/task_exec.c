@@ -34,7 +34,6 @@ struct exec_job {
 	struct spec_blob *blob;
 	struct stdio_request request;
 	struct stdio io;
-	struct cgroup *cgroup;
 	char *id, *text;
 	bool fresh, spawn; /* fresh: streams are to be opened; spawn: else only checked */
 	pid_t join_pid;
@@ -58,7 +57,6 @@ static void exec_job_free(struct exec_job *j)
 		spec_blob_put(j->blob);
 	stdio_request_clear(&j->request);
 	stdio_clear(&j->io);
-	cgroup_free(j->cgroup);
 	fd_close(&j->join_pidfd);
 	free(j->id);
 	free(j->text);
@@ -110,7 +108,7 @@ static int exec_compile(struct exec_job *j)
 	lr.terminal = j->io.terminal;
 	lr.width = j->io.width;
 	lr.height = j->io.height;
-	lr.cgroup = j->cgroup;
+	lr.cgroup = j->task->cgroup; /* the task's memory outlives the job and the launch */
 	lr.seccomp = j->seccomp;
 	lr.join_pid = j->join_pid;
 	lr.join_pidfd = j->join_pidfd;
@@ -155,8 +153,7 @@ static struct exec_job *exec_job_new(struct process *p)
 	j->join_pidfd = p->join_pidfd >= 0 ? TAKE_FD(p->join_pidfd)
 					   : fcntl(t->init.pidfd, F_DUPFD_CLOEXEC, 0);
 	j->id = strdup(t->id);
-	if (!j->id || j->join_pidfd < 0 ||
-	    cgroup_open(t->d->cgroups, cgroup_path(t->cgroup), &j->cgroup) < 0) {
+	if (!j->id || j->join_pidfd < 0) {
 		exec_job_free(j);
 		return NULL;
 	}

@@ -145,14 +145,16 @@ static void exit_others(struct process *p)
 void exit_process(struct process *p, void *arg)
 {
 	struct task *t = p->task;
+	bool exec;
 
 	(void)arg;
 	if (!p->exec_id && !t->own_pid_ns && t->cgroup) {
 		exit_others(p);
 		return;
 	}
-	exit_publish(p);
-	if (p->exec_id && t->init.state == PROCESS_ENDING)
+	exec = p->exec_id;
+	exit_publish(p); /* an exec that was to be deleted is gone after this */
+	if (exec && t->init.state == PROCESS_ENDING)
 		empty_check(-1, 0, t);
 }
 

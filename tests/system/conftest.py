@@ -75,7 +75,6 @@ def make_davit(request):
     wrong = []
     # All daemons are ended before anything is compared: each sees the others' containers.
     for daemon in reversed(daemons):
-        daemon.last_log = daemon.log_text()
         wrong += [f"{daemon.name}: {sentence}" for sentence in daemon.close()]
     if failed or wrong:
         LOGS.mkdir(parents=True, exist_ok=True)

@@ -195,7 +195,7 @@ class Daemon:
         if self.notify:
             self.notify.close()
         wrong += self.snapshot.leaks(self.base, self.cgroup_parent)
-        text = self.log_text()
+        text = self.last_log = self.log_text()
         for sign in ("AddressSanitizer", "LeakSanitizer", "runtime error:", "assertion", "Assertion", "panic"):
             if sign in text:
                 wrong.append(f"the daemon's log has {sign!r}")
@@ -252,7 +252,8 @@ class Daemon:
             self.create(id, args, root, stdio=stdio, **more)
             out.close_write()
             if input is not None:
-                threading.Thread(target=_feed, args=(os.dup(stdin_write), input), daemon=True).start()
+                threading.Thread(target=_feed, args=(stdin_write, input), daemon=True).start()
+                stdin_write = -1  # the thread closes it: that is the end of file
             waiting = self.send("tasks.wait", container_id=id, **namespace)
             self.call("tasks.start", container_id=id, **namespace)
             ended = waiting.result()

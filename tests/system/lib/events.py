@@ -74,7 +74,7 @@ class Events:
 
     def _read(self, timeout):
         """Takes in what comes within `timeout`; False when nothing did."""
-        came = self.client.pump(timeout)
+        came = bool(self.client.notifications) or self.client.pump(timeout)
         while self.client.notifications:
             method, params = self.client.notifications.popleft()
             (self.gaps if method == "gap" else self.seen).append(params[-1])
