@@ -21,6 +21,7 @@
 
 #include "runtime/plan.h"
 #include "util/cleanup.h"
+#include "util/limits.h"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
@@ -277,7 +278,7 @@ static int add_hooks(struct plan *p, const struct spec *s, enum spec_hook_kind k
 		h->envp = from->env.n ? from->env.v : empty + 1;
 		empty[0] = from->path;
 		h->argv = from->args.n ? from->args.v : empty;
-		h->timeout_ms = from->timeout == SPEC_ABSENT	? -1 :
+		h->timeout_ms = from->timeout == SPEC_ABSENT	? (int)LIMIT_HOOK_SECONDS_DEFAULT * 1000 :
 				from->timeout > INT_MAX / 1000 ? INT_MAX :
 								 (int)from->timeout * 1000;
 		h->started = started;
@@ -377,13 +378,14 @@ static int own_mounts(struct plan *p, const struct launch_request *r, struct fau
 		e = add_hooks(p, s, SPEC_HOOK_CREATE_CONTAINER, false, f);
 	if (!e)
 		e = cover_paths(p, s, f);
-	if (!e && s->rootfs_propagation)
-		e = add(p, PLAN_ROOT_PROPAGATE, "propagation of", "root", s->rootfs_propagation, f);
 	if (!e && s->root_readonly)
 		e = add(p, PLAN_ROOT_RO, "make read-only", "root", 0, f);
 	if (!e)
 		e = r->no_pivot_root ? add(p, PLAN_CHROOT, "chroot", NULL, 0, f) :
 				       add(p, PLAN_PIVOT, "pivot_root", NULL, p->shared_root, f);
+	/* not before: pivot_root takes no shared mount */
+	if (!e && s->rootfs_propagation)
+		e = add(p, PLAN_ROOT_PROPAGATE, "propagation of", "root", s->rootfs_propagation, f);
 	return e;
 }
 

@@ -55,7 +55,7 @@ struct kit_run {
 	void *user;
 	/* out */
 	int r; /* of launch_new or launch_spawn */
-	bool at_new; /* r is launch_new's */
+	bool at_new; /* r is launch_new's, or the spec reader's */
 	struct fault fault;
 	bool ready, started, failed, hooks, listener;
 	int status; /* exit status, 128 + signal */
@@ -328,10 +328,12 @@ static KIT_UNUSED void kit_run(struct kit_run *k, const struct kit *kit, const s
 {
 	char *json = kit_json(kit, p);
 
-	if (spec_parse_text(json, strlen(json), &k->spec, &k->fault) < 0)
-		fail_msg("%s\n%s", k->fault.message, json);
+	k->r = spec_parse_text(json, strlen(json), &k->spec, &k->fault);
 	free(json);
-	kit_run_spec(k, k->spec);
+	/* who refuses, the reader or the launch, is all the same here */
+	k->at_new = k->r < 0;
+	if (!k->r)
+		kit_run_spec(k, k->spec);
 }
 
 static KIT_UNUSED void kit_done(struct kit_run *k)
