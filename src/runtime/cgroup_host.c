@@ -229,13 +229,18 @@ static int describe(struct cgroup_host *h)
 	return 0;
 }
 
-/* The caller's own v2 group, without the leaf that an earlier daemon was moved into. "" for the root. malloc'ed. */
-static int own_group(char **out)
+/*
+ * A process's v2 group, without the leaf that an earlier daemon was moved into; "" for the root.
+ * who: "self" or a pid. malloc'ed.
+ */
+static int group_of(const char *who, char **out)
 {
 	CLEANUP_FREE char *text = NULL;
-	char *save = NULL, *own = NULL, *leaf;
-	int r = fd_read_file(AT_FDCWD, "/proc/self/cgroup", CGROUP_FILE_MAX, &text, NULL);
+	char path[64], *save = NULL, *own = NULL, *leaf;
+	int r;
 
+	snprintf(path, sizeof(path), "/proc/%s/cgroup", who);
+	r = fd_read_file(AT_FDCWD, path, CGROUP_FILE_MAX, &text, NULL);
 	if (r < 0)
 		return r;
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
@@ -268,17 +273,19 @@ static bool is_delegated(const struct cgroup_host *h, const char *path)
 	return false;
 }
 
-static bool same_program(pid_t pid)
+/* The guardian: the same program, in the same group. */
+static bool is_guardian(const char *pid, const char *own)
 {
+	CLEANUP_FREE char *group = NULL;
 	char path[64];
 	struct stat a, b;
 
-	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+	snprintf(path, sizeof(path), "/proc/%s/exe", pid);
 	return !stat("/proc/self/exe", &a) && !stat(path, &b) && a.st_dev == b.st_dev &&
-	       a.st_ino == b.st_ino;
+	       a.st_ino == b.st_ino && !group_of(pid, &group) && !strcmp(group, own);
 }
 
-/* Moves the caller, and its parent when that is the same program (the guardian), from own into own's leaf. */
+/* Moves the caller, and its parent when that is the guardian, from own into own's leaf. */
 static int move_into_leaf(struct cgroup_host *h, const char *own, struct fault *f)
 {
 	CLEANUP_FREE char *leaf = NULL;
@@ -291,8 +298,8 @@ static int move_into_leaf(struct cgroup_host *h, const char *own, struct fault *
 	if (mkdirat(h->h[h->v2].fd, leaf + 1, 0755) < 0 && errno != EEXIST)
 		return fault_sys(f, errno, "make the daemon's own cgroup", shown);
 	r = cgroup_file_write(h, h->v2, leaf, "cgroup.procs", "0");
-	if (!r && same_program(getppid())) {
-		snprintf(pid, sizeof(pid), "%d", (int)getppid());
+	snprintf(pid, sizeof(pid), "%d", (int)getppid());
+	if (!r && is_guardian(pid, own)) {
 		r = cgroup_file_write(h, h->v2, leaf, "cgroup.procs", pid);
 		if (r == -ESRCH)
 			r = 0;
@@ -308,7 +315,7 @@ static int settle_parent(struct cgroup_host *h, const char *parent, struct fault
 	h->parent = strdup(parent);
 	if (!h->parent)
 		return fault_sys(f, ENOMEM, "read the cgroup parent", parent);
-	if (h->layout != CGROUP_V2 || own_group(&own) < 0 || !*own)
+	if (h->layout != CGROUP_V2 || group_of("self", &own) < 0 || !*own)
 		return 0;
 	if (!strcmp(parent, "/davit") && is_delegated(h, own)) {
 		free(h->parent);

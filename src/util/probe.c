@@ -191,11 +191,24 @@ static int probe_userns(void)
 	return child_result(pid);
 }
 
-/* A detached copy of the root's mount is shifted by a child's user namespace. */
+/* A detached copy of the mount at a path is shifted. */
+static int idmap_at(const char *path, int ns)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)ns };
+	CLEANUP_CLOSE int tree = (int)syscall(SYS_open_tree, AT_FDCWD, path,
+					      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (tree < 0)
+		return -errno;
+	return syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ? -errno
+											    : 0;
+}
+
+/* By the user namespace of a child; the file system has to play along, so more than one is tried. */
 static int probe_idmap(void)
 {
-	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP };
-	CLEANUP_CLOSE int tree = -1, ns = -1;
+	static const char *const places[] = { "/var/lib", "/", "/run", "/dev/shm" };
+	CLEANUP_CLOSE int ns = -1;
 	char path[64], byte;
 	int hold[2], r = 0;
 	pid_t pid;
@@ -220,12 +233,16 @@ static int probe_idmap(void)
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
 	if (!r && (ns = open(path, O_RDONLY | O_CLOEXEC)) < 0)
 		r = -errno;
-	if (!r && (tree = (int)syscall(SYS_open_tree, AT_FDCWD, "/",
-				       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)) < 0)
-		r = -errno;
-	attr.userns_fd = (uint64_t)ns;
-	if (!r && syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
-		r = -errno;
+	if (!r) {
+		r = -ENOENT;
+		for (size_t i = 0; i < ARRAY_SIZE(places) && r; i++) {
+			int one = idmap_at(places[i], ns);
+
+			/* a place that is not there says nothing */
+			if (one != -ENOENT)
+				r = one;
+		}
+	}
 	close(hold[1]);
 	if (pid > 0)
 		child_wait(pid);

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@
 #include "runtime/cgroup_internal.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
+#include "util/fd.h"
 
 #define PARENT "/davit-unit"
 
@@ -575,6 +577,99 @@ static void test_v2_alone(void **state)
 	cgroup_host_free(h);
 }
 
+/* A daemon whose own group is delegated to it: containers go below it, the daemon into a leaf. */
+static int delegated_daemon(const char *mountinfo)
+{
+	CLEANUP_FREE char *self = NULL, *guardian = NULL;
+	struct cgroup_host *h = NULL;
+	char path[PATH_MAX], proc[64];
+	struct cgroup *cg = NULL;
+	struct fault f = { 0 };
+
+	/* twice, as after a restart of the reactor */
+	for (int i = 0; i < 2; i++) {
+		if (cgroup_host_new_from(&h, mountinfo, "/davit", &f) < 0 ||
+		    cgroup_path_for(h, NULL, "ns", "id", path, sizeof(path), &f) < 0)
+			return 10;
+		if (strcmp(path, "/davit-unit3/unit/davit/ns/id"))
+			return 11;
+		if (i == 0)
+			cgroup_host_free(h);
+	}
+	snprintf(proc, sizeof(proc), "/proc/%d/cgroup", (int)getppid());
+	if (fd_read_file(AT_FDCWD, "/proc/self/cgroup", 4096, &self, NULL) ||
+	    fd_read_file(AT_FDCWD, proc, 4096, &guardian, NULL))
+		return 12;
+	if (!strstr(self, "0::/davit-unit3/unit/" CGROUP_DAEMON_LEAF "\n"))
+		return 13;
+	if (!strstr(guardian, "0::/davit-unit3/unit/" CGROUP_DAEMON_LEAF "\n"))
+		return 14;
+	if (cgroup_create(h, path, NULL, &cg, &f) < 0) {
+		fprintf(stderr, "%s\n", f.message);
+		return 15;
+	}
+	if (cgroup_remove(cg, &f) < 0)
+		return 16;
+	cgroup_free(cg);
+	cgroup_prune(h, "ns");
+	cgroup_host_free(h);
+	return 0;
+}
+
+static void test_delegated(void **state)
+{
+	char name[] = "/tmp/davit-unit-XXXXXX", full[PATH_MAX];
+	CLEANUP_FREE char *down = NULL, *after = NULL;
+	struct cgroup *cg = NULL;
+	struct fault f = { 0 };
+	int fd, status, tries = 0;
+	pid_t pid;
+
+	(void)state;
+	need_host();
+	if (host->v2 < 0)
+		skip();
+	assert_int_equal(cgroup_file_read(host, host->v2, "/", "cgroup.subtree_control", &down), 0);
+	fd = mkstemp(name);
+	assert_true(fd >= 0);
+	dprintf(fd, "41 31 0:38 / %s rw - cgroup2 cgroup2 rw\n", host->h[host->v2].mount);
+	close(fd);
+	assert_true(!mkdirat(host->h[host->v2].fd, "davit-unit3", 0755));
+	assert_true(!mkdirat(host->h[host->v2].fd, "davit-unit3/unit", 0755));
+	snprintf(full, sizeof(full), "%s/davit-unit3/unit", host->h[host->v2].mount);
+	assert_int_equal(setxattr(full, "trusted.delegate", "1", 1, 0), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		/* the guardian, with the reactor as its child */
+		if (cgroup_file_write(host, host->v2, "/davit-unit3/unit", "cgroup.procs", "0"))
+			_exit(20);
+		pid = fork();
+		if (!pid)
+			_exit(delegated_daemon(name));
+		if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+			_exit(21);
+		_exit(WEXITSTATUS(status));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	unlink(name);
+	assert_int_equal(cgroup_open(host, "/davit-unit3", &cg), 0);
+	while (cgroup_remove(cg, &f) == -EBUSY && ++tries < 5)
+		;
+	cgroup_free(cg);
+	assert_false(exists((size_t)host->v2, "/davit-unit3"));
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(cgroup_file_read(host, host->v2, "/", "cgroup.subtree_control", &after),
+			 0);
+	for (char *save = NULL, *c = strtok_r(after, " \n", &save); c;
+	     c = strtok_r(NULL, " \n", &save)) {
+		snprintf(name, sizeof(name), "-%.14s", c);
+		if (!strstr(down, c))
+			cgroup_file_write(host, host->v2, "/", "cgroup.subtree_control", name);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -584,6 +679,7 @@ int main(void)
 		cmocka_unit_test(test_cpuset),	      cmocka_unit_test(test_join_kill),
 		cmocka_unit_test(test_signal_by_pid), cmocka_unit_test(test_freeze),
 		cmocka_unit_test(test_freeze_v1),     cmocka_unit_test(test_v2_alone),
+		cmocka_unit_test(test_delegated),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

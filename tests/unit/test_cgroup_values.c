@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -513,7 +514,7 @@ static void test_host_refuses(void **state)
 	    !host->h[cgroup_host_find(host, "memory")].v2) {
 		assert_null(make("{\"unified\":{\"memory.high\":\"1\"}}", &f));
 		assert_int_equal(f.code, FAULT_FAILED_PRECONDITION);
-		assert_non_null(strstr(f.message, "\"memory\""));
+		assert_non_null(strstr(f.message, host->v2 < 0 ? "cgroup v2" : "\"memory\""));
 		/* this host's kernel ignores it */
 		cg = make("{\"memory\":{\"kernel\":1048576}}", &f);
 		if (cg) {
@@ -527,6 +528,84 @@ static void test_host_refuses(void **state)
 	}
 }
 
+/* The same on a host with v2 alone. */
+static void test_host_v2(void **state)
+{
+	struct fault f = { 0 };
+	struct cgroup *cg, *inner = NULL;
+	struct cgroup_join join;
+	json_object *j;
+	struct spec spec = { 0 };
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (!host || cgroup_host_layout(host) != CGROUP_V2 || !cgroup_host_has(host, "memory") ||
+	    !cgroup_host_has(host, "cpu") || !cgroup_host_has(host, "cpuset"))
+		skip();
+	cg = make(
+		"{\"memory\":{\"limit\":67108864,\"reservation\":33554432},"
+		"\"cpu\":{\"shares\":1024,\"quota\":20000,\"period\":50000,\"burst\":10000,\"cpus\":\"0\"},"
+		"\"pids\":{\"limit\":9},\"unified\":{\"memory.high\":\"50331648\"}}",
+		&f);
+	if (!cg)
+		fail_msg("%s", f.message);
+	expect_file(cg, "memory", "memory.max", "67108864");
+	expect_file(cg, "memory", "memory.low", "33554432");
+	expect_file(cg, "memory", "memory.high", "50331648");
+	expect_file(cg, "cpu", "cpu.weight", "100");
+	expect_file(cg, "cpu", "cpu.max", "20000 50000");
+	expect_file(cg, "cpu", "cpu.max.burst", "10000");
+	expect_file(cg, "cpuset", "cpuset.cpus", "0");
+	expect_file(cg, "pids", "pids.max", "9");
+	assert_int_equal(update(cg, "{\"cpu\":{\"period\":100000}}", &f), 0);
+	expect_file(cg, "cpu", "cpu.max", "20000 100000");
+	/* the burst is above the new quota until it has gone down itself */
+	assert_int_equal(update(cg, "{\"cpu\":{\"quota\":5000,\"burst\":1000}}", &f), 0);
+	expect_file(cg, "cpu", "cpu.max", "5000 100000");
+	expect_file(cg, "cpu", "cpu.max.burst", "1000");
+	assert_true(update(cg, "{\"pids\":{\"limit\":20},\"cpu\":{\"shares\":2,\"cpus\":\"x\"}}",
+			   &f) < 0);
+	assert_string_equal(f.argument, "cpu.cpus");
+	assert_string_equal(f.log, "");
+	expect_file(cg, "pids", "pids.max", "9");
+	expect_file(cg, "cpu", "cpu.weight", "100");
+	assert_int_equal(update(cg, "{\"pids\":{\"limit\":-1},\"memory\":{\"limit\":-1}}", &f), 0);
+	expect_file(cg, "pids", "pids.max", "max");
+	expect_file(cg, "memory", "memory.max", "max");
+
+	/* no controllers below a group that has processes */
+	assert_int_equal(cgroup_join_open(cg, &join, &f), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		if (write(join.v2_procs, "0", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	cgroup_join_close(&join);
+	while (cgroup_populated(cg) == 0 && waitpid(pid, &status, WNOHANG) == 0)
+		;
+	spec.json = json_tokener_parse(
+		"{\"linux\":{\"resources\":{\"memory\":{\"limit\":1048576}}}}");
+	assert_true(cgroup_create(host, "/davit-unit-values/ns/v/inner", &spec, &inner, &f) < 0);
+	json_object_put(spec.json);
+	assert_int_equal(f.code, FAULT_FAILED_PRECONDITION);
+	assert_non_null(strstr(f.message, "/davit-unit-values/ns/v"));
+	assert_non_null(strstr(f.message, "\"memory\""));
+	assert_int_equal(cgroup_signal(cg, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	/* and now it may */
+	j = json_tokener_parse("{\"linux\":{\"resources\":{\"memory\":{\"limit\":1048576}}}}");
+	spec.json = j;
+	if (cgroup_create(host, "/davit-unit-values/ns/v/inner", &spec, &inner, &f) < 0)
+		fail_msg("%s", f.message);
+	json_object_put(j);
+	expect_file(inner, "memory", "memory.max", "1048576");
+	cgroup_free(inner);
+	drop(cg);
+}
+
 static void test_oom_kills(void **state)
 {
 	struct fault f = { 0 };
@@ -536,7 +615,8 @@ static void test_oom_kills(void **state)
 	pid_t pid;
 
 	(void)state;
-	need_v1("memory");
+	if (!host || cgroup_host_find(host, "memory") < 0)
+		skip();
 	cg = make("{\"memory\":{\"limit\":8388608,\"swap\":8388608}}", &f);
 	if (!cg)
 		fail_msg("%s", f.message);
@@ -551,6 +631,8 @@ static void test_oom_kills(void **state)
 		for (size_t i = 0; i < join.n; i++)
 			if (write(join.procs[i], "0", 1) != 1)
 				_exit(1);
+		if (join.v2_procs >= 0 && write(join.v2_procs, "0", 1) != 1)
+			_exit(1);
 		for (size_t i = 0; p != MAP_FAILED && i < 64 << 20; i += 4096)
 			p[i] = 1;
 		_exit(2);
@@ -656,6 +738,7 @@ int main(void)
 		cmocka_unit_test(test_host_refuses),
 		cmocka_unit_test(test_host_hugetlb),
 		cmocka_unit_test(test_host_throttle),
+		cmocka_unit_test(test_host_v2),
 		cmocka_unit_test(test_oom_kills),
 	};
 
