@@ -404,6 +404,8 @@ static int start_rooms(struct reactor *r, struct fault *f)
 	journal_offload(d->journal, journal_submit, d);
 	err = bus_new(&d->bus, d->journal);
 	if (err >= 0)
+		err = bus_use_base(d->bus, d->base);
+	if (err >= 0)
 		err = subscriptions_new(d);
 	if (err < 0)
 		return fault_sys(f, -err, "start", "event bus");
