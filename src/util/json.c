@@ -3,8 +3,9 @@
  * JSON: strict reading, and the way between JSON and msgpack
  *
  * A text is checked by json_scan.c first; json-c then builds the tree from what is known to be
- * good. Its own strict flags stay off: with JSON_TOKENER_STRICT json-c 0.18 takes each byte above 0x7f
- * for a control character (a comparison of signed chars), with VALIDATE_UTF8 it refuses valid UTF-8. json-c 0.16 does not tell lack of memory from the value null, so a tree that is missing
+ * good. Its own strict flags stay off: with JSON_TOKENER_STRICT json-c 0.18 takes each byte above
+ * 0x7f for a control character (a comparison of signed chars), with VALIDATE_UTF8 it refuses valid
+ * UTF-8. json-c 0.16 does not tell lack of memory from the value null, so a tree that is missing
  * after that check means -ENOMEM. Numbers that have a fraction or an exponent keep their text in
  * the tree, so that they are given back as they were written.
  *
