@@ -326,7 +326,7 @@ class Reader:
 
     def __init__(self):
         self.read_fd, self.write_fd = os.pipe()
-        self.data = b""
+        self.data = bytearray()  # so that adding to it does not copy all of it
         self.thread = threading.Thread(target=self._drain, daemon=True)
         self.thread.start()
 
@@ -348,7 +348,7 @@ class Reader:
         if self.read_fd >= 0:
             os.close(self.read_fd)
             self.read_fd = -1
-        return self.data
+        return bytes(self.data)
 
     def text(self, timeout=DEADLINE):
         return self.bytes(timeout).decode(errors="replace")
