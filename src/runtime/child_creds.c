@@ -27,9 +27,9 @@
 
 #include "runtime/child.h"
 
-#define HELPER_STACK 3072
+#define HELPER_STACK (PLAN_SHARED_BYTES - 64)
 
-struct shared { /* of plan->shared, one page */
+struct shared { /* of plan->shared */
 	int listener; /* -1 until it is there */
 	int go; /* 1: exec; the thread ends the process instead when the parent is gone */
 	_Alignas(16) char stack[HELPER_STACK];

@@ -223,7 +223,7 @@ static int prepare(struct plan *p, struct fault *f)
 			return fault_sys(f, errno, "memfd_create", NULL);
 	}
 	if (p->seccomp && p->seccomp->notify) {
-		p->shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		p->shared = mmap(NULL, PLAN_SHARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 		if (p->shared == MAP_FAILED) {
 			p->shared = NULL;
 			return fault_sys(f, errno, "mmap", NULL);

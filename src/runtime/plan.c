@@ -157,7 +157,7 @@ void plan_free(struct plan *p)
 	fd_close(&p->state_fds[0]);
 	fd_close(&p->state_fds[1]);
 	if (p->shared)
-		munmap(p->shared, 4096);
+		munmap(p->shared, PLAN_SHARED_BYTES);
 	for (struct plan_chunk *c = p->chunks, *next; c; c = next) {
 		next = c->next;
 		free(c);

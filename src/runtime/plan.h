@@ -153,6 +153,7 @@ struct plan_open {
 	int slot;
 };
 
+#define PLAN_SHARED_BYTES 16384
 #define PLAN_FDS 1100 /* id-mapped and user namespace mounts need one each */
 
 struct plan {
@@ -208,7 +209,7 @@ struct plan {
 	const char *program; /* found beforehand, NULL: look it up */
 	const char *search; /* PATH */
 	int state_fds[2]; /* memfds of the hooks' state: creating, created; -1 */
-	void *shared; /* a page shared with the seccomp helper thread */
+	void *shared; /* PLAN_SHARED_BYTES: between the child and its seccomp helper thread */
 };
 
 int plan_new(struct plan **out);

@@ -67,22 +67,29 @@ struct kit_run {
 	struct spec *spec;
 };
 
-static KIT_UNUSED void kit_system(const char *fmt, ...)
+static KIT_UNUSED int kit_try(const char *line)
 {
-	char line[1024];
-	va_list ap;
-	pid_t pid;
+	pid_t pid = fork();
 	int st;
 
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	pid = fork();
 	if (!pid) {
 		execl("/bin/sh", "sh", "-c", line, (char *)NULL);
 		_exit(127);
 	}
 	assert_int_equal(waitpid(pid, &st, 0), pid);
+	return st;
+}
+
+static KIT_UNUSED void kit_system(const char *fmt, ...)
+{
+	char line[1024];
+	va_list ap;
+	int st;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	st = kit_try(line);
 	if (st)
 		fail_msg("%s: status %d", line, st);
 }
