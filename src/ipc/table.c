@@ -76,7 +76,8 @@ int ipc_entry_param(const struct ipc_entry *e, const char *name, size_t size)
 	for (uint32_t i = 0; i < e->n_params; i++) {
 		const char *have = e->params[i]->name;
 
-		if (!strncmp(have, name, size) && !have[size])
+		/* the name given may have NUL bytes in it */
+		if (strnlen(have, size + 1) == size && !memcmp(have, name, size))
 			return (int)i;
 	}
 	return -1;

@@ -385,6 +385,8 @@ static void test_shapes(void **state)
 	expect_next(c->p, ERROR("invalid_argument", "t.types: arguments are named by strings", ""));
 	raw("\x94\x00\x01\xa7t.types\x91\x81\xa2\x01z\x01");
 	expect_next(c->p, INVALID("?z", "no such argument"));
+	raw("\x94\x00\x01\xa7t.types\x91\x81\xa8str\0\0\0\0\0\x01");
+	expect_next(c->p, INVALID("str?????", "no such argument"));
 	/* params that are none */
 #define PARAMS ERROR("invalid_argument", "t.types: params must be an array of at most one map", "")
 	raw("\x94\x00\x01\xa7t.types\x92\x80\x80");
