@@ -314,11 +314,13 @@ static int load_snapshot(struct journal *j, struct files *files, struct pairs *p
 
 static int load(struct journal *j, struct files *files, struct pairs *pairs)
 {
-	uint64_t lost = 0;
+	uint64_t lost = 0, newest = 0;
 	int r = 0;
 
-	for (size_t i = 0; !r && i < files->segments.n; i++)
-		r = load_segment(j, files->segments.values[i], i + 1 == files->segments.n, &lost);
+	for (size_t i = 0; !r && i < files->segments.n; i++) {
+		newest = files->segments.values[i];
+		r = load_segment(j, newest, i + 1 == files->segments.n, &lost);
+	}
 	if (r == -ESTALE) {
 		/* of another boot */
 		journal_segment_drop(j, j->n_segments);
@@ -347,7 +349,7 @@ static int load(struct journal *j, struct files *files, struct pairs *pairs)
 	j->last += lost;
 	/* the newest one had to be put aside */
 	if (!r && j->fd < 0)
-		r = journal_segment_begin(j, files->segments.values[files->segments.n - 1] + 1);
+		r = journal_segment_begin(j, newest + 1);
 	return r;
 }
 

@@ -185,18 +185,19 @@ static int window_file(struct journal *j, const struct journal_segment *s, int *
 	return 0;
 }
 
-/* size bytes at offset, which are within the segment; valid until the next call. */
-static int window_get(struct journal *j, const struct journal_segment *s, uint64_t offset,
-		      size_t size, const uint8_t **p)
+/*
+ * size bytes at offset, which are within the segment; valid until the next call. NULL with *err set
+ * to -errno.
+ */
+static const uint8_t *window_get(struct journal *j, const struct journal_segment *s,
+				 uint64_t offset, size_t size, int *err)
 {
 	size_t want = size > JOURNAL_WINDOW ? size : JOURNAL_WINDOW, got = 0;
-	int fd = -1, r;
+	int fd = -1;
 
 	if (j->window.size && j->window.index == s->index && offset >= j->window.offset &&
-	    offset + size <= j->window.offset + j->window.size) {
-		*p = j->window.data + (offset - j->window.offset);
-		return 0;
-	}
+	    offset + size <= j->window.offset + j->window.size)
+		return j->window.data + (offset - j->window.offset);
 	j->window.size = 0;
 	/* a large one stays for the frames beside it, but not for ever */
 	if (j->window.cap < want ||
@@ -204,29 +205,31 @@ static int window_get(struct journal *j, const struct journal_segment *s, uint64
 		free(j->window.data);
 		j->window.cap = 0;
 		j->window.data = malloc(want);
+		*err = -ENOMEM;
 		if (!j->window.data)
-			return -ENOMEM;
+			return NULL;
 		j->window.cap = want;
 	}
 	if (want > s->size - offset)
 		want = (size_t)(s->size - offset);
-	r = window_file(j, s, &fd);
-	if (r < 0)
-		return r;
+	*err = window_file(j, s, &fd);
+	if (*err < 0)
+		return NULL;
 	while (got < want) {
 		ssize_t n = pread(fd, j->window.data + got, want - got, (off_t)(offset + got));
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
+		if (n <= 0) {
+			*err = n ? -errno : -EIO;
+			return NULL;
+		}
 		got += (size_t)n;
 	}
 	j->window.index = s->index;
 	j->window.offset = offset;
 	j->window.size = got;
-	*p = j->window.data;
-	return 0;
+	return j->window.data;
 }
 
 /* The frame at offset. 0, -EBADMSG when there is none, -errno. */
@@ -235,19 +238,19 @@ static int frame_at(struct journal *j, const struct journal_segment *s, uint64_t
 {
 	struct journal_frame_head h;
 	const uint8_t *p;
-	int r;
+	int r = -EIO;
 
 	if (s->size - offset < sizeof(h))
 		return -EBADMSG;
-	r = window_get(j, s, offset, sizeof(h), &p);
-	if (r < 0)
+	p = window_get(j, s, offset, sizeof(h), &r);
+	if (!p)
 		return r;
 	memcpy(&h, p, sizeof(h));
 	if (h.mark != s->mark || h.size > JOURNAL_FRAME_MAX ||
 	    h.size > s->size - offset - sizeof(h))
 		return -EBADMSG;
-	r = window_get(j, s, offset, sizeof(h) + h.size, &p);
-	if (r < 0)
+	p = window_get(j, s, offset, sizeof(h) + h.size, &r);
+	if (!p)
 		return r;
 	if (h.crc != crc32c(s->seed, p + offsetof(struct journal_frame_head, first_seq),
 			    sizeof(h) - offsetof(struct journal_frame_head, first_seq) + h.size))
@@ -267,11 +270,11 @@ int journal_frame_next(struct journal *j, struct journal_segment *s, uint64_t of
 {
 	const uint8_t *p;
 	uint32_t mark;
-	int r;
+	int r = -EIO;
 
 	for (; offset + sizeof(struct journal_frame_head) <= s->size; offset += 8) {
-		r = window_get(j, s, offset, sizeof(mark), &p);
-		if (r < 0)
+		p = window_get(j, s, offset, sizeof(mark), &r);
+		if (!p)
 			return r;
 		memcpy(&mark, p, sizeof(mark));
 		if (mark != s->mark)

@@ -207,8 +207,8 @@ static int note_boot(struct db *db, const char *boot, struct fault *f)
 static int set_up(struct db *db, struct fault *f)
 {
 	CLEANUP_FREE char *boot = NULL;
-	bool had_wal, same;
-	off_t size;
+	bool had_wal = false, same;
+	off_t size = 0;
 	int r = make_file(db, &had_wal, &size, f);
 
 	if (r < 0)

@@ -65,7 +65,7 @@ static int run_step(struct db *db, size_t n, struct fault *f)
 
 int db_identify(struct db *db, struct fault *f)
 {
-	int64_t version, application, tables;
+	int64_t version = 0, application = 0, tables = 0;
 	int r;
 
 	r = db_pragma_int(db, "PRAGMA user_version", &version, f);
