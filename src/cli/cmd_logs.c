@@ -257,32 +257,32 @@ static int follow(struct cli *cli, struct reader *r, const char *id, struct faul
 	rotated(r);
 	read_on(r);
 	for (;;) {
-		struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = ended ? -1 : cli_fd(cli), .events = POLLIN } };
+		struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
 		struct cli_reply *reply;
-		int n = poll(p, 2, ended ? SETTLE_MS : -1);
+		int n;
 
+		/* Before the poll: what has been read from the socket already does not show there. */
+		while (!ended && (err = cli_recv(cli, 0, &reply, f)) != -EAGAIN) {
+			if (err < 0) {
+				/* The daemon is being restarted; its tasks go on. */
+				err = cli_reconnect(cli, f);
+				if (err == 0)
+					err = cli_send(cli, "tasks.wait", cli_params(id, NULL), NULL, 0, &wait_id, f);
+				if (err < 0)
+					return err;
+				continue;
+			}
+			ended = !reply->notification && reply->msgid == wait_id;
+			cli_reply_free(reply);
+		}
+		p[1].fd = ended ? -1 : cli_fd(cli);
+		n = poll(p, 2, ended ? SETTLE_MS : -1);
 		if (n < 0 && errno != EINTR)
 			return fault_sys(f, errno, "waiting", NULL);
 		if (p[0].revents)
 			on_inotify(r, fd);
 		if (n == 0 && ended)
 			return 0;
-		if (!p[1].revents)
-			continue;
-		err = cli_recv(cli, 0, &reply, f);
-		if (err == -EAGAIN)
-			continue;
-		if (err < 0) {
-			/* The daemon is being restarted; its tasks go on. */
-			err = cli_reconnect(cli, f);
-			if (err == 0)
-				err = cli_send(cli, "tasks.wait", cli_params(id, NULL), NULL, 0, &wait_id, f);
-			if (err < 0)
-				return err;
-			continue;
-		}
-		ended = !reply->notification && reply->msgid == wait_id;
-		cli_reply_free(reply);
 	}
 }
 

@@ -118,11 +118,6 @@ pid_t cli_daemon_pid(const struct cli *cli)
 	return peer.pid;
 }
 
-bool cli_has_kept(const struct cli *cli)
-{
-	return cli->stash != NULL;
-}
-
 static int broken(int r, struct fault *f)
 {
 	if (r == -EPIPE || r == -ECONNRESET)

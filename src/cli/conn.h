@@ -53,11 +53,9 @@ int cli_call_fds(struct cli *cli, const char *method, json_object *params, const
 		 json_object **result, struct fault *f);
 /* All entries of a list method over its pages: an array under the result's key. */
 int cli_list(struct cli *cli, const char *method, json_object *params, const char *key, json_object **out, struct fault *f);
-/* Something may be kept: a poll on the socket would not tell. */
-bool cli_has_kept(const struct cli *cli);
 /* The process that listens; this one when it is not known. */
 pid_t cli_daemon_pid(const struct cli *cli);
-/* For poll; -1 without a connection. */
+/* For poll, after cli_recv found nothing; -1 without a connection. */
 int cli_fd(const struct cli *cli);
 
 /* The usual parameters {container_id: id} and, unless NULL, exec_id. */

@@ -56,14 +56,14 @@ int run_remove(struct cli *cli, const char *id, bool force, struct fault *f)
  * The daemon removes the container after its end, also when nobody is there any more to ask for it. Who runs it in the foreground wants it gone on return,
  * and so listens for that.
  */
-static int watch_removal(struct cli *cli, const char *id, struct fault *f)
+static int watch_removal(struct cli *cli, struct session *s, const char *id, struct fault *f)
 {
 	char *filter CLEANUP_FREE = mem_printf("topic==/containers/delete,event.id==\"%s\"", id);
 	json_object *p = js_object();
 
 	js_push_str(js_array_at(p, "filters"), filter);
 	js_set_str(p, "namespace", cli->ns);
-	return cli_call(cli, "events.subscribe", p, NULL, f);
+	return session_subscribe(s, p, f);
 }
 
 static int await_removal(struct cli *cli, const char *id, struct fault *f)
@@ -99,7 +99,7 @@ static int foreground(struct cli *cli, const struct run *run, struct session *s,
 	int fds[3], r;
 
 	session_stdio(s, p, fds, &n_fds);
-	r = run->remove ? watch_removal(cli, run->id, f) : 0;
+	r = run->remove ? watch_removal(cli, s, run->id, f) : 0;
 	if (r < 0) {
 		json_object_put(p);
 		return r;

@@ -44,7 +44,8 @@ struct session {
 	uint32_t wait_id;
 	bool waiting;
 
-	bool notified; /* a notification came: the caller's subscription */
+	json_object *subscription; /* parameters of events.subscribe, from the last event before it on; NULL without one */
+	bool notified; /* an event of it came */
 	bool lost; /* the stream ended and the end of the process is not known yet */
 
 	bool stdin_open, held, last_newline;
@@ -96,8 +97,24 @@ void session_free(struct session *s)
 	tty_restore();
 	fd_close(&s->stream);
 	fd_close(&s->signal_fd);
+	json_object_put(s->subscription);
 	sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
 	free(s);
+}
+
+int session_subscribe(struct session *s, json_object *params, struct fault *f)
+{
+	json_object *answer CLEANUP_JSON = NULL;
+	int r;
+
+	if (!s->subscription)
+		s->subscription = params;
+	r = cli_call(s->cli, "events.subscribe", json_object_get(params), &answer, f);
+	if (r == 0 && !js_get(params, "since")) {
+		js_set_int(params, "since", js_int(answer, "last_seq", 0));
+		js_set_str(params, "journal", js_str(answer, "journal"));
+	}
+	return r;
 }
 
 bool session_notified(const struct session *s)
@@ -245,13 +262,12 @@ static int on_stdin(struct session *s)
 		return 0;
 	if (n <= 0) {
 		s->stdin_open = false;
+		/* Our terminal is gone: nobody looks any more. */
+		if (s->raw_wanted)
+			return SESSION_E_DETACHED;
 		/* A pipe has ended: the terminal's way to say so is ctrl-d, after a line's end once, within a line twice. */
-		if (!s->raw_wanted) {
-			static const char end[] = "\4\4";
-
-			s->input_n = s->last_newline ? 1 : 2;
-			memcpy(s->input, end, s->input_n);
-		}
+		s->input_n = s->last_newline ? 1 : 2;
+		memcpy(s->input, "\4\4", s->input_n);
 	} else if (s->raw_wanted) {
 		detached = tty_detach_keys(&s->held, chunk, (unsigned)n, s->input, &s->input_n);
 	} else {
@@ -300,6 +316,8 @@ static int reconnect(struct session *s, struct fault *f)
 {
 	int r = cli_reconnect(s->cli, f);
 
+	if (r == 0 && s->subscription)
+		r = session_subscribe(s, s->subscription, f);
 	if (r == 0)
 		r = session_wait(s, f);
 	if (r == 0 && s->tty && s->stream >= 0) {
@@ -356,9 +374,20 @@ int session_loop(struct session *s, json_object **answer, struct fault *f)
 			{ .fd = s->stdin_open && s->stream >= 0 && !s->input_n ? STDIN_FILENO : -1, .events = POLLIN },
 		};
 
+		/* Before the poll: an answer may have come along with an earlier one, and then the socket is silent. */
+		r = on_reply(s, answer, f);
+		if (r < 0)
+			return r;
+		if (r == 1) {
+			drain(s);
+			tty_restore();
+			return 0;
+		}
+		p[1].fd = cli_fd(s->cli); /* another one after a restart of the daemon */
+		p[2].fd = s->stream;
 		if (s->input_n)
 			p[2].events |= POLLOUT;
-		r = cli_has_kept(s->cli) ? 1 : poll(p, 4, s->lost ? REATTACH_MS : -1);
+		r = poll(p, 4, s->lost ? REATTACH_MS : -1);
 		if (r < 0 && errno != EINTR)
 			return fault_sys(f, errno, "waiting", NULL);
 		if (r == 0 && s->lost) {
@@ -374,17 +403,9 @@ int session_loop(struct session *s, json_object **answer, struct fault *f)
 			on_stream(s);
 		if (p[3].revents && on_stdin(s) == SESSION_E_DETACHED) {
 			tty_restore();
+			/* The prompt that follows begins a line of its own. */
+			(void)fd_write_all(STDERR_FILENO, "\n", 1);
 			return SESSION_E_DETACHED;
-		}
-		if (p[1].revents || cli_has_kept(s->cli)) {
-			r = on_reply(s, answer, f);
-			if (r < 0)
-				return r;
-			if (r == 1) {
-				drain(s);
-				tty_restore();
-				return 0;
-			}
 		}
 	}
 }

@@ -33,5 +33,9 @@ int session_wait(struct session *s, struct fault *f);
  * meanwhile is waited for.
  */
 int session_loop(struct session *s, json_object **answer, struct fault *f);
-/* Whether a notification came meanwhile (of the one subscription that the caller has made). */
+/*
+ * One subscription (parameters of events.subscribe, taken over), which outlives a restart of the daemon without missing an event.
+ * session_notified tells whether one came.
+ */
+int session_subscribe(struct session *s, json_object *params, struct fault *f);
 bool session_notified(const struct session *s);
