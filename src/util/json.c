@@ -1,13 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * JSON: strict reading, and the way between JSON and msgpack
- *
- * A text is checked by json_scan.c first; json-c then builds the tree from what is known to be
- * good. Its own strict flags stay off: with JSON_TOKENER_STRICT json-c 0.18 takes each byte above
- * 0x7f for a control character (a comparison of signed chars), with VALIDATE_UTF8 it refuses valid
- * UTF-8. json-c 0.16 does not tell lack of memory from the value null, so a tree that is missing
- * after that check means -ENOMEM. Numbers that have a fraction or an exponent keep their text in
- * the tree, so that they are given back as they were written.
+ * JSON from files, and the way between JSON and msgpack; texts are read by json_read.c
  *
  * msgpack is richer than JSON. What has no JSON counterpart (ext, NaN, keys that are no text) is
  * refused, as is what json_parse refuses in a text: NUL, bad UTF-8, equal keys, depth.
@@ -21,7 +14,7 @@
 
 #include "util/cleanup.h"
 #include "util/fd.h"
-#include "util/json_scan.h"
+#include "util/json_read.h"
 #include "util/limits.h"
 #include "util/mp.h"
 
@@ -30,48 +23,9 @@ static int no_memory(struct fault *f)
 	return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "reading JSON");
 }
 
-static bool is_null_text(const char *text, size_t size)
-{
-	static const char space[] = " \t\r\n";
-
-	while (size && *text && strchr(space, *text)) {
-		text++;
-		size--;
-	}
-	return size && *text == 'n';
-}
-
 int json_parse(const char *text, size_t size, json_object **out, struct fault *f)
 {
-	enum json_tokener_error err;
-	json_tokener *tok;
-	json_object *j;
-	int r;
-
-	*out = NULL;
-	if (size > INT_MAX)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "a JSON text of %zu bytes", size);
-	r = json_scan(text, size, f);
-	if (r)
-		return r;
-	/* json-c counts the innermost scalar as a level too. */
-	tok = json_tokener_new_ex(LIMIT_JSON_DEPTH + 2);
-	if (!tok)
-		return no_memory(f);
-	j = json_tokener_parse_ex(tok, text, (int)size);
-	err = json_tokener_get_error(tok);
-	if (!j && err == json_tokener_continue) {
-		/* A bare number or word ends only with what comes after it. */
-		j = json_tokener_parse_ex(tok, "\0", 1);
-		err = json_tokener_get_error(tok);
-	}
-	json_tokener_free(tok);
-	if (err != json_tokener_success)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s", json_tokener_error_desc(err));
-	if (!j && !is_null_text(text, size))
-		return no_memory(f);
-	*out = j;
-	return 0;
+	return json_read(text, size, out, f);
 }
 
 int json_parse_file(int dirfd, const char *path, size_t max, json_object **out, struct fault *f)

@@ -2,9 +2,9 @@
 /*
  * JSON: strict reading into json-c's trees, and the way between JSON and msgpack
  *
- * Strict: RFC 8259 with UTF-8 checked, no trailing text, no NUL, no duplicate keys (json-c takes the
- * last one in silence, so the text is scanned first), depth at most LIMIT_JSON_DEPTH, unsigned 64-bit
- * numbers kept. Order of keys and unknown keys survive the round trip.
+ * Strict: RFC 8259 with UTF-8 checked, no trailing text, no NUL, no duplicate keys, depth at most
+ * LIMIT_JSON_DEPTH, numbers that fit 64 bits or a double; json-c's own reader is laxer. Unsigned
+ * 64-bit numbers are kept. Order of keys and unknown keys survive the round trip.
  */
 #pragma once
 
