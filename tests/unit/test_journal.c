@@ -465,10 +465,12 @@ static void test_random(void **state)
 
 	for (unsigned round = 0; round < 40; round++) {
 		unsigned mode = draw(x, 3);
+		uint64_t before = lost;
 
 		open_journal(x);
 		check_state(x);
 		lost = check_events(x, 0);
+		assert_true(lost >= before);
 		if (mode)
 			journal_offload(x->journal, submit, x);
 		for (unsigned i = 200 + draw(x, 500); i; i--) {
