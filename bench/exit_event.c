@@ -4,9 +4,10 @@
  *
  *   exit_event -b BUNDLE [-s SOCKET] [-n EXITS]
  *
- * BUNDLE's process has to wait for ever. A thread of the bench polls the process's pidfd, as davit does, and takes the time when the
- * kernel says that it is dead; the event's arrival is set against that. So the time that a process takes to die
- * is not counted, and the waking of the bench itself is on both sides.
+ * BUNDLE's process has to wait for ever. A thread of the bench polls the process's pidfd, as
+ * davit does, and takes the time when the kernel says that it is dead; the event's arrival is set
+ * against that. So the time that a process takes to die is not counted, and the waking of the
+ * bench itself is on both sides.
  */
 #include <errno.h>
 #include <poll.h>

@@ -2,15 +2,16 @@
 /*
  * The floor: what the kernel alone takes for the life of a container
  *
- * One C file without davit's code or any library. It makes what a default container has (six namespaces, a
- * cgroup in every hierarchy, the usual mounts with masked and read-only paths, pivot_root), executes a
- * program in it, waits for its end and removes it all, with the plain system calls for each and nothing that makes a container
- * safe or manageable: no seccomp, no capabilities, no checks, no state, no events. What davit takes more than this is
- * davit's own.
+ * One C file without davit's code or any library. It makes what a default container has (six
+ * namespaces, a cgroup in every hierarchy, the usual mounts with masked and read-only paths,
+ * pivot_root), executes a program in it, waits for its end and removes it all, with the plain
+ * system calls for each and nothing that makes a container safe or manageable: no seccomp, no
+ * capabilities, no checks, no state, no events. What davit takes more than this is davit's own.
  *
  * bench/run compiles it statically, so that no library of davit's weighs on its clone.
  *
- *   floor [-n LIVES] [-j SIDE_BY_SIDE] [-r ROOTFS] [--no-net] [--no-cgroup] [--no-mounts] [-- PROGRAM ARG…]
+ *   floor [-n LIVES] [-j SIDE_BY_SIDE] [-r ROOTFS] [--no-net] [--no-cgroup] [--no-mounts]
+ *         [-- PROGRAM ARG…]
  *
  * Prints a line of JSON for each number.
  */

@@ -4,7 +4,8 @@
  *
  *   lifecycle -b BUNDLE [-s SOCKET] [-n LIVES] [-j SIDE_BY_SIDE]
  *
- * BUNDLE's process has to end by itself. With -j each row of lives has a thread, a connection and a namespace of its own.
+ * BUNDLE's process has to end by itself. With -j each row of lives has a thread, a connection and
+ * a namespace of its own.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -4,9 +4,10 @@
  *
  *   memory -b BUNDLE [-s SOCKET] [-n CONTAINERS]
  *
- * BUNDLE's process has to wait for ever. Counted is the proportional set size (PSS) of both processes, which
- * includes the copy of the binary in memory that they run from; the kernel's own memory for a container (namespaces,
- * cgroups, mounts) and the container's process are not davit's and are not counted.
+ * BUNDLE's process has to wait for ever. Counted is the proportional set size (PSS) of both
+ * processes, which includes the copy of the binary in memory that they run from; the kernel's own
+ * memory for a container (namespaces, cgroups, mounts) and the container's process are not
+ * davit's and are not counted.
  */
 #include <errno.h>
 #include <fcntl.h>

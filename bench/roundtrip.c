@@ -74,7 +74,10 @@ int main(int argc, char **argv)
 				rig_die("tasks.get", NULL, r);
 			sent++;
 		}
-		/* half of the window is answered before more is sent, so that both sides work in batches */
+		/*
+		 * half of the window is answered before more is sent, so that both sides work in
+		 * batches
+		 */
 		while (got < n && sent - got > (sent < n ? window / 2 : 0)) {
 			answer(&rig);
 			got++;

@@ -2,7 +2,8 @@
 /*
  * Benches: what those that speak to davit share
  *
- * A rig is one connection with one namespace of its own. A failing call ends the bench with davit's own error.
+ * A rig is one connection with one namespace of its own. A failing call ends the bench with
+ * davit's own error.
  */
 #pragma once
 

@@ -4,8 +4,9 @@
  *
  *   spawn [-n RUNS] [-j SIDE_BY_SIDE] NAME COMMAND ARG…
  *
- * `{}` in an argument becomes an id that differs with each run. This is how runtimes that are programs (crun, runc, ctr) are measured;
- * a shell or a script around them would add its own start. Their output is dropped unless one fails.
+ * `{}` in an argument becomes an id that differs with each run. This is how runtimes that are
+ * programs (crun, runc, ctr) are measured; a shell or a script around them would add its own
+ * start. Their output is dropped unless one fails.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +35,10 @@ static _Noreturn void die(const char *what, int err)
 	exit(1);
 }
 
-/* argv with the id in it; the strings with an id are malloc'ed and live until the end of the bench. */
+/*
+ * argv with the id in it; the strings with an id are malloc'ed and live until the end of the
+ * bench.
+ */
 static char **with_id(const struct row *row, const char *id)
 {
 	char **argv = calloc((size_t)row->argc + 1, sizeof(*argv));

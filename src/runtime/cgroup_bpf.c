@@ -2,15 +2,17 @@
 /*
  * cgroups: device rules on v2, a BPF program
  *
- * The kernel asks each program of type CGROUP_DEVICE that is attached to a group, or to one above it, at every open and mknod of a device
- * (struct bpf_cgroup_dev_ctx: access << 16 | type, major, minor); all have to return 1. The program here goes through the
- * rules from the last to the first with the accesses that are still undecided in a register: a rule
- * that matches the device decides those it names. One of them denied ends with 0; none left ends
- * with 1, and so does the end of the list, since a group without rules restricts nothing.
+ * The kernel asks each program of type CGROUP_DEVICE that is attached to a group, or to one above
+ * it, at every open and mknod of a device (struct bpf_cgroup_dev_ctx: access << 16 | type, major,
+ * minor); all have to return 1. The program here goes through the rules from the last to the
+ * first with the accesses that are still undecided in a register: a rule that matches the device
+ * decides those it names. One of them denied ends with 0; none left ends with 1, and so does the
+ * end of the list, since a group without rules restricts nothing.
  *
- * It is attached with BPF_F_ALLOW_MULTI, so that systemd's or an administrator's programs stay beside it.
- * The attachment lives as long as the group; no fd of it is kept. A change attaches the new program first and takes the old
- * ones away after: in between both must agree, which is never more than either allows.
+ * It is attached with BPF_F_ALLOW_MULTI, so that systemd's or an administrator's programs stay
+ * beside it. The attachment lives as long as the group; no fd of it is kept. A change attaches
+ * the new program first and takes the old ones away after: in between both must agree, which is
+ * never more than either allows.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -121,7 +123,10 @@ int cgroup_bpf_compile(const struct spec_device_rule *rules, size_t n, struct bp
 		const struct spec_device_rule *r = &rules[i];
 
 		rule_code(&c, r);
-		/* what stands before "all" is never reached, and the verifier refuses code that is dead */
+		/*
+		 * what stands before "all" is never reached, and the verifier refuses code that
+		 * is dead
+		 */
 		if (r->type == 'a' && cgroup_device_access(r) == CGROUP_DEVICE_ALL &&
 		    r->major == SPEC_ABSENT && r->minor == SPEC_ABSENT)
 			break;

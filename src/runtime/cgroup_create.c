@@ -2,22 +2,26 @@
 /*
  * cgroups: making, joining and removing a container's folders
  *
- * Plain calls on the fds of the mounts: libcgroup's own create, attach and delete take several times as
- * long, since they read the table of mounts each time and change owner and mode of every file.
+ * Plain calls on the fds of the mounts: libcgroup's own create, attach and delete take several
+ * times as long, since they read the table of mounts each time and change owner and mode of every
+ * file.
  *
- * A leaf belongs to whoever made it: mkdir is the test, so a folder that exists is never adopted. Parents (all folders
- * above a leaf) are shared: they are made as needed under the host's lock, and a leaf whose parent
- * vanished in between (cgroup_prune) is tried again. Three things make a folder fit to hold a leaf:
- *   - cpuset on v1: a group without cpus or mems takes no process. Parents that are made here get those of the
- *     folder above, and cgroup.clone_children, so that the kernel fills what is made below them. A
- *     leaf below someone else's folder is filled by hand;
+ * A leaf belongs to whoever made it: mkdir is the test, so a folder that exists is never adopted.
+ * Parents (all folders above a leaf) are shared: they are made as needed under the host's lock,
+ * and a leaf whose parent vanished in between (cgroup_prune) is tried again. Three things make a
+ * folder fit to hold a leaf:
+ *   - cpuset on v1: a group without cpus or mems takes no process. Parents that are made here get
+ *     those of the folder above, and cgroup.clone_children, so that the kernel fills what is made
+ *     below them. A leaf below someone else's folder is filled by hand;
  *   - v2: a controller's files are there only when every folder above hands it down by
- *     cgroup.subtree_control. On a host with v2 alone all controllers are handed down (measurements need them); on a
- *     hybrid one only those that a container asks for, since making the files takes its time;
+ *     cgroup.subtree_control. On a host with v2 alone all controllers are handed down
+ *     (measurements need them); on a hybrid one only those that a container asks for, since
+ *     making the files takes its time;
  *   - named hierarchies need nothing.
  *
- * Removal walks each hierarchy from the deepest folder up. A process that has just been reaped may hold its
- * group for a moment longer: then v2's cgroup.events is polled, and rmdir tried again a bounded number of times.
+ * Removal walks each hierarchy from the deepest folder up. A process that has just been reaped
+ * may hold its group for a moment longer: then v2's cgroup.events is polled, and rmdir tried
+ * again a bounded number of times.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -47,7 +51,10 @@ static bool is_blank(const char *text)
 	return !text[strspn(text, " \n\t")];
 }
 
-/* Fills one of the two files of one folder from the next above that has a value. The caller holds the lock. */
+/*
+ * Fills one of the two files of one folder from the next above that has a value. The caller holds
+ * the lock.
+ */
 static int cpuset_fill_file(struct cgroup_host *h, const char *path, const char *file,
 			    struct fault *f)
 {
@@ -136,7 +143,10 @@ static int v2_hand_down(struct cgroup_host *h, const char *folder, const char *c
 	return cgroup_file_write(h, h->v2, folder, "cgroup.subtree_control", text);
 }
 
-/* In every folder above path, from the top. On failure *at holds the folder. The caller holds the lock. */
+/*
+ * In every folder above path, from the top. On failure *at holds the folder. The caller holds the
+ * lock.
+ */
 static int v2_hand_down_all(struct cgroup_host *h, const char *path, const char *controller,
 			    char *at, size_t size)
 {
@@ -179,7 +189,10 @@ int cgroup_v2_enable(struct cgroup_host *h, const char *path, const char *contro
 	return r;
 }
 
-/* All controllers, as far as it goes: what a container needs is asked for again by cgroup_v2_enable. */
+/*
+ * All controllers, as far as it goes: what a container needs is asked for again by
+ * cgroup_v2_enable.
+ */
 static void v2_enable_all(struct cgroup_host *h, const char *path)
 {
 	CLEANUP_FREE char *names = strdup(h->h[h->v2].names);
@@ -318,7 +331,10 @@ int cgroup_create(struct cgroup_host *h, const char *path, const struct spec *sp
 		r = cgroup_devices_set(cg, spec->device_rules, spec->n_device_rules, true, f);
 	cgroup_values_clear(&values);
 	if (r < 0) {
-		/* nobody was in it, so this cannot be refused; if it is, the first error is the one to tell */
+		/*
+		 * nobody was in it, so this cannot be refused; if it is, the first error is the
+		 * one to tell
+		 */
 		cgroup_remove(cg, NULL);
 		cgroup_free(cg);
 		return r;
@@ -392,7 +408,10 @@ void cgroup_join_close(struct cgroup_join *join)
 
 /* ---- removal ---- */
 
-/* rmdir of name below dirfd, and of all folders in it. Returns 0 or -errno; a folder that is gone is fine. */
+/*
+ * rmdir of name below dirfd, and of all folders in it. Returns 0 or -errno; a folder that is gone
+ * is fine.
+ */
 static int remove_tree(int dirfd, const char *name, int depth)
 {
 	struct dirent *e;

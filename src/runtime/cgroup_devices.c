@@ -2,16 +2,18 @@
 /*
  * cgroups: which devices a container may use
  *
- * OCI gives an ordered list of rules; the last one that matches an access decides, each of read, write and
- * mknod by itself. To the list the devices are added that runc and crun allow whatever is asked (null,
- * zero, full, random, urandom, tty, console, ptmx, the ptys, and mknod of anything, which without read and write leads
- * nowhere). An empty list sets nothing: the group has what the one above it has.
+ * OCI gives an ordered list of rules; the last one that matches an access decides, each of read,
+ * write and mknod by itself. To the list the devices are added that runc and crun allow whatever
+ * is asked (null, zero, full, random, urandom, tty, console, ptmx, the ptys, and mknod of
+ * anything, which without read and write leads nowhere). An empty list sets nothing: the group
+ * has what the one above it has.
  *
- * v1 (devices.allow, devices.deny) is not such a list: the kernel has a default (all or nothing) and a set
- * of exceptions from it, which a rule adds to or takes from. So the list is run against a model of that set first; a
- * rule that the set cannot express (to deny one device out of a wider range that is allowed) is an error, where the
- * kernel would ignore it. A group that is new gets the whole set; one with processes gets only
- * what changes, so that no device is out of reach in between.
+ * v1 (devices.allow, devices.deny) is not such a list: the kernel has a default (all or nothing)
+ * and a set of exceptions from it, which a rule adds to or takes from. So the list is run against
+ * a model of that set first; a rule that the set cannot express (to deny one device out of a
+ * wider range that is allowed) is an error, where the kernel would ignore it. A group that is new
+ * gets the whole set; one with processes gets only what changes, so that no device is out of
+ * reach in between.
  *
  * These files are written plainly: libcgroup sets a file once, and here each takes many lines.
  *
@@ -158,7 +160,10 @@ static bool parse_number(const char *p, size_t n, int64_t *out)
 	return n && end == p + n && *out >= 0;
 }
 
-/* devices.list: "a *:* rwm", or "c 1:3 rwm" and so on, a line each. The first means that all is allowed. */
+/*
+ * devices.list: "a *:* rwm", or "c 1:3 rwm" and so on, a line each. The first means that all is
+ * allowed.
+ */
 int cgroup_device_set_parse(struct cgroup_device_set *s, const char *list)
 {
 	s->allow = false;
@@ -177,7 +182,10 @@ int cgroup_device_set_parse(struct cgroup_device_set *s, const char *list)
 				    : *p == 'w' ? CGROUP_DEVICE_WRITE
 						: CGROUP_DEVICE_MKNOD;
 		if (d.type == 'a') {
-			/* the exceptions of a group that allows by default are not to be read anywhere */
+			/*
+			 * the exceptions of a group that allows by default are not to be read
+			 * anywhere
+			 */
 			s->allow = true;
 			continue;
 		}
@@ -253,8 +261,8 @@ static int v1_change(struct cgroup *cg, const struct cgroup_device_set *from,
 	int r = 0;
 
 	/*
-	 * This also empties the set of exceptions, whatever it was. A new group that is to allow everything has what
-	 * the one above allows already, and no more could be given to it.
+	 * This also empties the set of exceptions, whatever it was. A new group that is to allow
+	 * everything has what the one above allows already, and no more could be given to it.
 	 */
 	if (all && (from || !to->allow))
 		r = v1_write(&files, to->allow, "a", f);

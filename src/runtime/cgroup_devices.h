@@ -33,7 +33,10 @@ int cgroup_device_set_apply(struct cgroup_device_set *s, const struct spec_devic
 int cgroup_device_set_parse(struct cgroup_device_set *s, const char *list);
 void cgroup_device_set_clear(struct cgroup_device_set *s);
 
-/* cgroup_bpf.c. The program for a list of rules: malloc'ed instructions, -E2BIG when there are too many rules. */
+/*
+ * cgroup_bpf.c. The program for a list of rules: malloc'ed instructions, -E2BIG when there are
+ * too many rules.
+ */
 int cgroup_bpf_compile(const struct spec_device_rule *rules, size_t n, struct bpf_insn **out,
 		       size_t *count);
 /* Loads and attaches it in place of what davit attached before. */

@@ -2,16 +2,18 @@
 /*
  * cgroups: the host's layout
  *
- * A host is found once, from the table of mounts: each v1 hierarchy (a controller, several joined, or a named
- * one without any, as systemd's) and the v2 hierarchy. Every hierarchy's mount is held open as an O_PATH fd for the
- * life of the host, and everything else is done relative to these fds, so that no later mount can put
- * another file system in between. What libcgroup knows of the same mounts is asked for and compared: where
- * it agrees, values go through it; where it does not (named hierarchies, controllers that it takes from an incomplete
- * /proc/cgroups, another table of mounts) the files are written plainly.
+ * A host is found once, from the table of mounts: each v1 hierarchy (a controller, several
+ * joined, or a named one without any, as systemd's) and the v2 hierarchy. Every hierarchy's mount
+ * is held open as an O_PATH fd for the life of the host, and everything else is done relative to
+ * these fds, so that no later mount can put another file system in between. What libcgroup knows
+ * of the same mounts is asked for and compared: where it agrees, values go through it; where it
+ * does not (named hierarchies, controllers that it takes from an incomplete /proc/cgroups,
+ * another table of mounts) the files are written plainly.
  *
- * On a host with v2 alone, where the daemon's own group is the one that was delegated to it (systemd's Delegate=yes marks it
- * by an extended attribute), the default parent moves below that group, and the daemon goes into a leaf of
- * its own: v2 allows no processes in a group that hands controllers down.
+ * On a host with v2 alone, where the daemon's own group is the one that was delegated to it
+ * (systemd's Delegate=yes marks it by an extended attribute), the default parent moves below that
+ * group, and the daemon goes into a leaf of its own: v2 allows no processes in a group that hands
+ * controllers down.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -410,7 +412,10 @@ const char *cgroup_host_describe(const struct cgroup_host *h)
 
 bool cgroup_host_has(const struct cgroup_host *h, const char *controller)
 {
-	/* on v2 these two are no controllers: every group has cgroup.freeze, and devices are ruled by BPF */
+	/*
+	 * on v2 these two are no controllers: every group has cgroup.freeze, and devices are
+	 * ruled by BPF
+	 */
 	if (h->v2 >= 0 && (!strcmp(controller, "freezer") || !strcmp(controller, "devices")))
 		return true;
 	return cgroup_host_find(h, controller) >= 0;

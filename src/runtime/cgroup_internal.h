@@ -15,7 +15,10 @@
 
 struct cgroup_hierarchy {
 	char *mount; /* folder */
-	/* " cpu cpuacct ", " name=systemd "; of v2: its root's cgroup.controllers; blanks at both ends */
+	/*
+	 * " cpu cpuacct ", " name=systemd "; of v2: its root's cgroup.controllers; blanks at both
+	 * ends
+	 */
 	char *names;
 	bool v2;
 	bool lib; /* libcgroup knows this mount for every controller in names */
@@ -37,7 +40,10 @@ struct cgroup {
 	char path[];
 };
 
-/* cgroup_new_host with another table of mounts, in the form of /proc/self/mountinfo. For tests and other roots. */
+/*
+ * cgroup_new_host with another table of mounts, in the form of /proc/self/mountinfo. For tests
+ * and other roots.
+ */
 int cgroup_host_new_from(struct cgroup_host **out, const char *mountinfo, const char *parent,
 			 struct fault *f);
 /* Index of the hierarchy that has a controller, -1 for none. */
@@ -56,9 +62,15 @@ int cgroup_file_write(const struct cgroup_host *h, int hierarchy, const char *pa
 int cgroup_file_open(const struct cgroup_host *h, int hierarchy, const char *path, const char *file,
 		     int flags);
 
-/* Makes all folders above path, in every hierarchy, ready for a leaf (cpuset filled, v2 controllers handed down). */
+/*
+ * Makes all folders above path, in every hierarchy, ready for a leaf (cpuset filled, v2
+ * controllers handed down).
+ */
 int cgroup_parents_make(struct cgroup_host *h, const char *path, struct fault *f);
-/* v1: a group without cpus or mems takes no process. Copies them from the next folder above that has some. */
+/*
+ * v1: a group without cpus or mems takes no process. Copies them from the next folder above that
+ * has some.
+ */
 int cgroup_cpuset_fill(struct cgroup_host *h, const char *path, struct fault *f);
 /* Hands a v2 controller down to path's parent, so that path has its files. */
 int cgroup_v2_enable(struct cgroup_host *h, const char *path, const char *controller,
@@ -74,7 +86,10 @@ enum cgroup_value_kind {
 struct cgroup_value {
 	int hierarchy;
 	enum cgroup_value_kind kind;
-	/* values of one group (not 0) may have to be written in another order: EINVAL puts one behind the others */
+	/*
+	 * values of one group (not 0) may have to be written in another order: EINVAL puts one
+	 * behind the others
+	 */
 	int group;
 	char controller[32];
 	char file[96];
@@ -88,13 +103,19 @@ struct cgroup_values {
 };
 void cgroup_values_clear(struct cgroup_values *l);
 int cgroup_values_add(struct cgroup_values *l, const struct cgroup_value *proto, const char *text);
-/* OCI LinuxResources (all but devices) to values. fresh: the group was made just now, nothing has to be read. */
+/*
+ * OCI LinuxResources (all but devices) to values. fresh: the group was made just now, nothing has
+ * to be read.
+ */
 int cgroup_resources_read(struct cgroup *cg, bool fresh, json_object *resources,
 			  struct cgroup_values *out, struct fault *f);
 /* Writes them; with keep, what was there before is put back when one fails. */
 int cgroup_values_apply(struct cgroup *cg, const struct cgroup_values *l, bool keep,
 			struct fault *f);
-/* cpu.shares (2 to 262144) to cpu.weight (1 to 10000); blkio weight (10 to 1000) to io.weight (1 to 10000). */
+/*
+ * cpu.shares (2 to 262144) to cpu.weight (1 to 10000); blkio weight (10 to 1000) to io.weight (1
+ * to 10000).
+ */
 uint64_t cgroup_weight_of_shares(uint64_t shares);
 uint64_t cgroup_weight_of_blkio(uint64_t weight);
 

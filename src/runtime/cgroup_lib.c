@@ -6,11 +6,12 @@
  * cgroup_init; so it is initialised once a process and all calls are made under one mutex. That
  * mutex and the flag are the only state here, because they guard what is global already.
  *
- * What was seen of libcgroup 2.0: cgroup_modify_cgroup opens /proc/mounts each time, which makes up most of its
- * 45 us, so values are given to it in one call where possible. A failing call does not say which value
- * it was. A file that is missing comes as ECGROUPVALUENOTEXIST, what the kernel refuses as ECGOTHER
- * with the errno aside. It cannot reach named v1 hierarchies (name=systemd). After a failed
- * cgroup_read_value_begin the matching _end crashes on a NULL stream, so it must not be called then.
+ * What was seen of libcgroup 2.0: cgroup_modify_cgroup opens /proc/mounts each time, which makes
+ * up most of its 45 us, so values are given to it in one call where possible. A failing call does
+ * not say which value it was. A file that is missing comes as ECGROUPVALUENOTEXIST, what the
+ * kernel refuses as ECGOTHER with the errno aside. It cannot reach named v1 hierarchies
+ * (name=systemd). After a failed cgroup_read_value_begin the matching _end crashes on a NULL
+ * stream, so it must not be called then.
  */
 #include "runtime/cgroup_lib.h"
 

@@ -2,9 +2,9 @@
 /*
  * cgroups: paths, and files below them
  *
- * A path is the same in every hierarchy: it begins with '/', and is relative to the hierarchy's mount. It
- * comes from a spec, so it is checked once, here: no "..", no empty names, no control characters. What is
- * made of it is used relative to the mount's fd.
+ * A path is the same in every hierarchy: it begins with '/', and is relative to the hierarchy's
+ * mount. It comes from a spec, so it is checked once, here: no "..", no empty names, no control
+ * characters. What is made of it is used relative to the mount's fd.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,10 @@ int cgroup_path_check(const char *path)
 	return 0;
 }
 
-/* "a-b-c.slice" is the folder /a.slice/a-b.slice/a-b-c.slice (systemd.slice(5)); "-.slice" is the root. */
+/*
+ * "a-b-c.slice" is the folder /a.slice/a-b.slice/a-b-c.slice (systemd.slice(5)); "-.slice" is the
+ * root.
+ */
 static int slice_path(const char *slice, char *buf, size_t size)
 {
 	size_t n = strlen(slice), used = 0;
@@ -58,7 +61,10 @@ static int slice_path(const char *slice, char *buf, size_t size)
 	return 0;
 }
 
-/* systemd's form: "slice:prefix:name", which is the scope "prefix-name.scope" (or the slice "name") in that slice. */
+/*
+ * systemd's form: "slice:prefix:name", which is the scope "prefix-name.scope" (or the slice
+ * "name") in that slice.
+ */
 static int systemd_path(const char *text, char *buf, size_t size)
 {
 	const char *prefix = strchr(text, ':') + 1, *name = strchr(prefix, ':') + 1;

@@ -2,8 +2,9 @@
 /*
  * cgroups: reading fields of LinuxResources and gathering values
  *
- * Nothing is owned here: values go to the caller's list, faults to the caller's fault. A field of the wrong kind names
- * its path; a controller that the host does not have names itself and what there is instead.
+ * Nothing is owned here: values go to the caller's list, faults to the caller's fault. A field of
+ * the wrong kind names its path; a controller that the host does not have names itself and what
+ * there is instead.
  */
 #include "runtime/cgroup_reader.h"
 

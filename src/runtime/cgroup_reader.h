@@ -2,8 +2,9 @@
 /*
  * cgroups: what the readers of LinuxResources share
  *
- * Getters answer 1 for a field that is given, 0 for one that is absent or null, negative with a fault for one of the
- * wrong kind. `argument` is the field's path below linux.resources, as "memory.limit".
+ * Getters answer 1 for a field that is given, 0 for one that is absent or null, negative with a
+ * fault for one of the wrong kind. `argument` is the field's path below linux.resources, as
+ * "memory.limit".
  */
 #pragma once
 

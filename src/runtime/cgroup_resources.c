@@ -2,13 +2,15 @@
 /*
  * cgroups: from OCI LinuxResources to values
  *
- * Which file a field becomes depends on the hierarchy that has its controller, field by field, so that hybrid hosts
- * in any mixture work: config-linux.md describes v1's meaning, and what v2 has instead is converted as
- * runc and crun do it. A field whose controller the host does not have, or that v2 cannot express, is an
- * error that names both; nothing is skipped. Numbers that peers treat as "not set" when they are 0 (limits
- * of memory and CPU, which clients send as 0 when nobody asked for one) are so here too; -1 lifts a limit.
+ * Which file a field becomes depends on the hierarchy that has its controller, field by field, so
+ * that hybrid hosts in any mixture work: config-linux.md describes v1's meaning, and what v2 has
+ * instead is converted as runc and crun do it. A field whose controller the host does not have,
+ * or that v2 cannot express, is an error that names both; nothing is skipped. Numbers that peers
+ * treat as "not set" when they are 0 (limits of memory and CPU, which clients send as 0 when
+ * nobody asked for one) are so here too; -1 lifts a limit.
  *
- * Memory, cpu and pids are here, the others in cgroup_resources_io.c. Devices are not values, see cgroup_devices.c.
+ * Memory, cpu and pids are here, the others in cgroup_resources_io.c. Devices are not values, see
+ * cgroup_devices.c.
  */
 #include <errno.h>
 #include <limits.h>
@@ -53,8 +55,9 @@ static double pow10_of(double x)
 }
 
 /*
- * The mapping that runc and crun agreed on in 2025: it keeps both ends and sends the default of one, 1024, to
- * the default of the other, 100. systemd's and their older linear one sent it to 39.
+ * The mapping that runc and crun agreed on in 2025: it keeps both ends and sends the default of
+ * one, 1024, to the default of the other, 100. systemd's and their older linear one sent it to
+ * 39.
  */
 uint64_t cgroup_weight_of_shares(uint64_t shares)
 {
@@ -228,7 +231,10 @@ static int read_memory(struct cgroup_reader *r, json_object *m)
 
 /* ---- cpu ---- */
 
-/* cpu.max holds both; a number alone leaves the period, but a period alone needs the quota that is in force. */
+/*
+ * cpu.max holds both; a number alone leaves the period, but a period alone needs the quota that
+ * is in force.
+ */
 static int bandwidth_v2(struct cgroup_reader *r, int i, int64_t quota, uint64_t period)
 {
 	CLEANUP_FREE char *now = NULL;

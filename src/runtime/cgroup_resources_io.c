@@ -2,9 +2,10 @@
 /*
  * cgroups: OCI blockIO, hugepageLimits, network, rdma and unified to values
  *
- * Most of these files hold a line for each device, and a write replaces one line; so their values are keyed.
- * Weights are the one thing with several files for it: BFQ has its own on both versions, v2 has io.weight (iocost) beside it, and
- * the CFQ of old kernels had blkio.weight. The one that is there is taken.
+ * Most of these files hold a line for each device, and a write replaces one line; so their values
+ * are keyed. Weights are the one thing with several files for it: BFQ has its own on both
+ * versions, v2 has io.weight (iocost) beside it, and the CFQ of old kernels had blkio.weight. The
+ * one that is there is taken.
  */
 #include <ctype.h>
 #include <errno.h>

@@ -2,12 +2,13 @@
 /*
  * cgroups: the processes in a group, and signals to all of them
  *
- * One hierarchy is asked for the processes: v2 where there is one, else the freezer, else the first. All
- * processes of a container are in all of them.
+ * One hierarchy is asked for the processes: v2 where there is one, else the freezer, else the
+ * first. All processes of a container are in all of them.
  *
- * A signal by pid must not hit a process that got the pid after ours ended. So each round lists the pids, opens a pidfd for
- * each new one, and lists again: a pid that is still in the group while its pidfd is held belongs to the
- * pidfd's process, or that process is dead, and then the signal goes nowhere. Rounds go on until no new pid shows up.
+ * A signal by pid must not hit a process that got the pid after ours ended. So each round lists
+ * the pids, opens a pidfd for each new one, and lists again: a pid that is still in the group
+ * while its pidfd is held belongs to the pidfd's process, or that process is dead, and then the
+ * signal goes nowhere. Rounds go on until no new pid shows up.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -61,7 +62,10 @@ static bool pids_have(const struct pids *p, pid_t pid)
 	return p->n && bsearch(&pid, p->v, p->n, sizeof(pid), pid_compare);
 }
 
-/* One folder's cgroup.procs. A threaded v2 group cannot be read and has its processes listed in the group above. */
+/*
+ * One folder's cgroup.procs. A threaded v2 group cannot be read and has its processes listed in
+ * the group above.
+ */
 static int read_procs(int dirfd, struct pids *out)
 {
 	CLEANUP_FREE char *text = NULL;
@@ -74,7 +78,10 @@ static int read_procs(int dirfd, struct pids *out)
 	for (char *p = text; *p; p++) {
 		long pid = strtol(p, &p, 10);
 
-		/* 0 is a process outside the reader's pid namespace: nothing can be done to it from here */
+		/*
+		 * 0 is a process outside the reader's pid namespace: nothing can be done to it
+		 * from here
+		 */
 		if (pid > 0) {
 			r = pids_add(out, (pid_t)pid);
 			if (r < 0)
@@ -92,7 +99,9 @@ static int walk(int dirfd, const char *name, int depth, struct pids *out)
 	struct dirent *e;
 	DIR *dir;
 
-	/* a child group that went away meanwhile has no processes; the group itself must be there */
+	/*
+	 * a child group that went away meanwhile has no processes; the group itself must be there
+	 */
 	if (fd < 0)
 		return errno == ENOENT && depth ? 0 : -errno;
 	dir = fdopendir(fd);
@@ -167,7 +176,10 @@ static int signal_round(struct cgroup *cg, int sig, struct pids *seen)
 		}
 		if (fds[i] >= 0)
 			close(fds[i]);
-		/* out of fds or refused; ended ones (and pids that lead a thread group no more) are fine */
+		/*
+		 * out of fds or refused; ended ones (and pids that lead a thread group no more)
+		 * are fine
+		 */
 		if (one < 0 && one != -ESRCH && one != -EINVAL && !r)
 			r = one;
 	}
@@ -188,7 +200,10 @@ static int signal_rounds(struct cgroup *cg, int sig)
 	return r > 0 ? -EAGAIN : r;
 }
 
-/* Without cgroup.kill: frozen first, so that nothing forks while it is listed. v1 delivers SIGKILL at the thaw. */
+/*
+ * Without cgroup.kill: frozen first, so that nothing forks while it is listed. v1 delivers
+ * SIGKILL at the thaw.
+ */
 static int kill_frozen(struct cgroup *cg)
 {
 	bool frozen = !cgroup_freeze(cg, true, NULL);

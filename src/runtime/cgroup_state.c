@@ -2,10 +2,11 @@
 /*
  * cgroups: the state of a group: frozen, populated, hit by the OOM killer
  *
- * Where there is a v2 hierarchy its cgroup.freeze is used, on hybrid hosts too: every group of davit's has a folder
- * there, frozen processes can still be killed and traced, and the state comes as an event. Only
- * without it (v1 alone, or kernels before 5.2) the v1 freezer does it, which has to be asked again and
- * again: a group that stays FREEZING is told FROZEN once more each time, as the kernel's freezer-subsystem.rst says.
+ * Where there is a v2 hierarchy its cgroup.freeze is used, on hybrid hosts too: every group of
+ * davit's has a folder there, frozen processes can still be killed and traced, and the state
+ * comes as an event. Only without it (v1 alone, or kernels before 5.2) the v1 freezer does it,
+ * which has to be asked again and again: a group that stays FREEZING is told FROZEN once more
+ * each time, as the kernel's freezer-subsystem.rst says.
  */
 #include <errno.h>
 #include <fcntl.h>

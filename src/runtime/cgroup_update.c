@@ -2,8 +2,9 @@
 /*
  * cgroups: new values for a container that runs
  *
- * All or nothing: what is asked is read and checked whole before anything is written; then the device rules are
- * set, which can be put back exactly, then the values, which put themselves back on failure.
+ * All or nothing: what is asked is read and checked whole before anything is written; then the
+ * device rules are set, which can be put back exactly, then the values, which put themselves back
+ * on failure.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -2,17 +2,19 @@
 /*
  * cgroups: writing values, and putting old ones back
  *
- * A list of values is written in its order. Some values bound each other (v1's memory limit and memory+swap limit; quota, period and
- * burst of the CPU), and which has to come first depends on what is in force: they are in one group, and one that
- * the kernel refuses with EINVAL is tried again after the others of its group, as long as any of them goes through.
+ * A list of values is written in its order. Some values bound each other (v1's memory limit and
+ * memory+swap limit; quota, period and burst of the CPU), and which has to come first depends on
+ * what is in force: they are in one group, and one that the kernel refuses with EINVAL is tried
+ * again after the others of its group, as long as any of them goes through.
  *
- * Values go through libcgroup. A new container's are given to it in one call; only when that fails are they written
- * one by one, to learn which it was (all can be written twice). Written plainly are: those of
- * hierarchies that libcgroup does not know the way davit does (named ones; v2 controllers that /proc/cgroups does not list), empty
- * texts (it writes nothing), and sets that it cannot hold (two keys of one file).
+ * Values go through libcgroup. A new container's are given to it in one call; only when that
+ * fails are they written one by one, to learn which it was (all can be written twice). Written
+ * plainly are: those of hierarchies that libcgroup does not know the way davit does (named ones;
+ * v2 controllers that /proc/cgroups does not list), empty texts (it writes nothing), and sets
+ * that it cannot hold (two keys of one file).
  *
- * With `keep` each file is read before it is written, and on failure the old texts are written in the
- * reverse order: each step back leads to a state that was valid.
+ * With `keep` each file is read before it is written, and on failure the old texts are written in
+ * the reverse order: each step back leads to a state that was valid.
  */
 #include <errno.h>
 #include <limits.h>
@@ -131,7 +133,10 @@ static const char *find_key(const char *content, const char *text)
 	return NULL;
 }
 
-/* What is in force now, in the form in which it can be written. *out NULL when that cannot be known. */
+/*
+ * What is in force now, in the form in which it can be written. *out NULL when that cannot be
+ * known.
+ */
 static int read_old(struct cgroup *cg, const struct cgroup_value *v, char **out)
 {
 	CLEANUP_FREE char *now = NULL;
@@ -188,7 +193,10 @@ static void put_back(struct cgroup *cg, struct undo *undo, size_t n, struct faul
 	}
 }
 
-/* Everything that libcgroup can take, in one call. 1: all was written, 0: nothing is known, one by one is due. */
+/*
+ * Everything that libcgroup can take, in one call. 1: all was written, 0: nothing is known, one
+ * by one is due.
+ */
 static int write_batch(struct cgroup *cg, const struct cgroup_values *l)
 {
 	struct cgroup_lib_value batch[BATCH_MAX];
@@ -227,7 +235,10 @@ static int write_one(struct cgroup *cg, const struct cgroup_value *v, struct und
 	return check_readback(cg, v);
 }
 
-/* Values [from, to) bound each other: rounds over them until all are written or none moves. *bad: the one that failed. */
+/*
+ * Values [from, to) bound each other: rounds over them until all are written or none moves. *bad:
+ * the one that failed.
+ */
 static int write_group(struct cgroup *cg, const struct cgroup_value *v, size_t n, struct undo *undo,
 		       size_t *done, const struct cgroup_value **bad)
 {

@@ -2,13 +2,13 @@
 /*
  * Kernel features, each tried for real
  *
- * Each probe answers 0 or -errno. Some need a child (its own mount namespace, a user namespace, an exit to be looked at): it is
- * cloned with no exit signal, which keeps it away from whoever waits for this process's other children,
- * makes system calls only, and ends at once. Nothing is left behind: mounts are detached or die with the
- * child's namespace, the cgroup is removed.
+ * Each probe answers 0 or -errno. Some need a child (its own mount namespace, a user namespace,
+ * an exit to be looked at): it is cloned with no exit signal, which keeps it away from whoever
+ * waits for this process's other children, makes system calls only, and ends at once. Nothing is
+ * left behind: mounts are detached or die with the child's namespace, the cgroup is removed.
  *
- * Constants and structs that the headers of Debian 12 (Linux 6.1) do not have are written out here, with
- * names of their own.
+ * Constants and structs that the headers of Debian 12 (Linux 6.1) do not have are written out
+ * here, with names of their own.
  */
 #include "util/probe.h"
 
@@ -129,7 +129,10 @@ static int group_make(char *path, size_t size)
 	     line = strtok_r(NULL, "\n", &save)) {
 		if (!strstr(line, " - cgroup2 "))
 			continue;
-		/* the fifth field; mount points of cgroup2 with blanks in their names are not looked at */
+		/*
+		 * the fifth field; mount points of cgroup2 with blanks in their names are not
+		 * looked at
+		 */
 		point = line;
 		for (int i = 0; point && i < 4; i++) {
 			point = strchr(point, ' ');
@@ -204,7 +207,9 @@ static int idmap_at(const char *path, int ns)
 											    : 0;
 }
 
-/* By the user namespace of a child; the file system has to play along, so more than one is tried. */
+/*
+ * By the user namespace of a child; the file system has to play along, so more than one is tried.
+ */
 static int probe_idmap(void)
 {
 	static const char *const places[] = { "/var/lib", "/", "/run", "/dev/shm" };
@@ -320,8 +325,9 @@ static int probe_wp_async(void)
 static int probe_psi(void)
 {
 	/*
-	 * One second of every two; it goes with the fd. Without CAP_SYS_RESOURCE the window has to be a
-	 * multiple of two seconds. The last byte is cut off by the kernel: the NUL is part of it.
+	 * One second of every two; it goes with the fd. Without CAP_SYS_RESOURCE the window has
+	 * to be a multiple of two seconds. The last byte is cut off by the kernel: the NUL is
+	 * part of it.
 	 */
 	static const char trigger[] = "some 1000000 2000000";
 	CLEANUP_CLOSE int fd = open("/proc/pressure/memory", O_RDWR | O_NONBLOCK | O_CLOEXEC);

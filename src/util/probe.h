@@ -2,8 +2,8 @@
 /*
  * Kernel features, each tried for real
  *
- * A version says little: distributions take features back into older kernels, and switch some off. So every
- * feature is used once, in a way that leaves nothing behind.
+ * A version says little: distributions take features back into older kernels, and switch some
+ * off. So every feature is used once, in a way that leaves nothing behind.
  */
 #pragma once
 
@@ -21,8 +21,8 @@ struct probe_feature {
 #define PROBE_FEATURES 32 /* room for all of them */
 
 /*
- * Fills features[PROBE_FEATURES] and returns how many there are, always the same in the same order. Blocks for some
- * milliseconds (it starts a few children): for a worker, or before the loop. Its children send no signal
- * when they end and are not seen by a waitid without __WCLONE.
+ * Fills features[PROBE_FEATURES] and returns how many there are, always the same in the same
+ * order. Blocks for some milliseconds (it starts a few children): for a worker, or before the
+ * loop. Its children send no signal when they end and are not seen by a waitid without __WCLONE.
  */
 size_t probe_features(struct probe_feature *features);

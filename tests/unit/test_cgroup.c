@@ -2,7 +2,8 @@
 /*
  * cgroups on this host: folders, joining, signals, freezing, removal, paths
  *
- * Everything is made below /davit-unit and removed again. Most needs root and mounted cgroups, and is skipped loudly without.
+ * Everything is made below /davit-unit and removed again. Most needs root and mounted cgroups,
+ * and is skipped loudly without.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,8 @@
 /*
  * cgroups: device rules: v1's set of exceptions, v2's BPF program, and both in force on this host
  *
- * The program is run by a small interpreter of the instructions that it uses, against every kind of access; then
- * it is given to the kernel, on the v2 part of a hybrid host too.
+ * The program is run by a small interpreter of the instructions that it uses, against every kind
+ * of access; then it is given to the kernel, on the v2 part of a hybrid host too.
  */
 #include "runtime/cgroup_devices.h"
 
@@ -61,7 +61,10 @@ static int teardown(void **state)
 
 /* ---- the program ---- */
 
-/* Fails on any instruction that it does not know, on a jump out of the program, and when it does not end. */
+/*
+ * Fails on any instruction that it does not know, on a jump out of the program, and when it does
+ * not end.
+ */
 static int run(const struct bpf_insn *code, size_t n, char type, uint32_t major, uint32_t minor,
 	       unsigned access)
 {
@@ -250,7 +253,10 @@ static void test_parse(void **state)
 
 /* ---- on this host ---- */
 
-/* Exit status of a child in the group: bit 0 /dev/null opens for writing, bit 1 /dev/kmsg for reading, bit 2 mknod works. */
+/*
+ * Exit status of a child in the group: bit 0 /dev/null opens for writing, bit 1 /dev/kmsg for
+ * reading, bit 2 mknod works.
+ */
 static int probe_in(struct cgroup *cg)
 {
 	struct cgroup_join join;

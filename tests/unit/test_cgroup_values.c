@@ -2,8 +2,8 @@
 /*
  * cgroups: OCI resources to values, on v1 and v2, and updates that put back what was there
  *
- * Conversions are tested on a folder that plays a v2 hierarchy: files are files. What the kernel says is tested on this host's own groups below
- * /davit-unit-values.
+ * Conversions are tested on a folder that plays a v2 hierarchy: files are files. What the kernel
+ * says is tested on this host's own groups below /davit-unit-values.
  */
 #include <errno.h>
 #include <fcntl.h>
