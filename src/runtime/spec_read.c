@@ -37,7 +37,7 @@ static void fail_memory(struct spec_reader *r)
 void *spec_alloc(struct spec_reader *r, size_t n, size_t size)
 {
 	struct spec_chunk *c = r->arena->chunks;
-	size_t bytes, want;
+	size_t bytes;
 	void *p;
 
 	if (r->err)
@@ -48,7 +48,8 @@ void *spec_alloc(struct spec_reader *r, size_t n, size_t size)
 	}
 	bytes = (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
 	if (!c || c->size - c->used < bytes) {
-		want = c ? c->size * 2 : CHUNK_MIN;
+		size_t want = c ? c->size * 2 : CHUNK_MIN;
+
 		if (want > CHUNK_MAX)
 			want = CHUNK_MAX;
 		if (want < bytes)

@@ -136,6 +136,17 @@ static int hex4(const char *p, const char *end)
 	return v;
 }
 
+/* The ten bits of the escape that has to follow, or -1. */
+static int low_surrogate(const struct reader *rd)
+{
+	int v;
+
+	if (rd->end - rd->p < 6 || rd->p[0] != '\\' || rd->p[1] != 'u')
+		return -1;
+	v = hex4(rd->p + 2, rd->end);
+	return v >= 0xdc00 && v <= 0xdfff ? v & 0x3ff : -1;
+}
+
 static char *put_utf8(char *o, uint32_t c)
 {
 	if (c < 0x80) {
@@ -184,13 +195,11 @@ static int read_escape(struct reader *rd, char **out)
 	rd->p += 4;
 	c = (uint32_t)hi;
 	if (hi >= 0xd800 && hi <= 0xdfff) {
-		lo = -1;
-		if (hi < 0xdc00 && rd->end - rd->p >= 6 && rd->p[0] == '\\' && rd->p[1] == 'u')
-			lo = hex4(rd->p + 2, rd->end);
-		if ((lo & ~0x3ff) != 0xdc00)
+		lo = low_surrogate(rd);
+		if (hi >= 0xdc00 || lo < 0)
 			return fail(rd, at, "half of a surrogate pair in a string");
 		rd->p += 6;
-		c = 0x10000u + (((uint32_t)hi & 0x3ff) << 10 | ((uint32_t)lo & 0x3ff));
+		c = 0x10000u + (((uint32_t)hi & 0x3ff) << 10 | (uint32_t)lo);
 	}
 	*out = put_utf8(*out, c);
 	return 0;
@@ -236,7 +245,7 @@ static int read_string(struct reader *rd, char *out, size_t *size)
 static int read_key(struct reader *rd)
 {
 	const char *at = rd->p;
-	size_t size;
+	size_t size = 0;
 	int r;
 
 	if (rd->p >= rd->end || *rd->p != '"')
@@ -286,7 +295,7 @@ static int put_new(struct reader *rd, json_object *value)
 static int put_string(struct reader *rd)
 {
 	char *text = rd->scratch + rd->key;
-	size_t size;
+	size_t size = 0;
 	int r = read_string(rd, text, &size);
 
 	return r ? r : put_new(rd, json_object_new_string_len(text, (int)size));
