@@ -95,7 +95,8 @@ int fd_read_file(int dirfd, const char *path, size_t max, char **data, size_t *s
 		ssize_t n;
 
 		if (used + 1 >= room) {
-			size_t want = room ? room * 2 : (size_t)(st.st_size > 0 ? st.st_size : 0) + 4096;
+			size_t want = room ? room * 2
+					   : (size_t)(st.st_size > 0 ? st.st_size : 0) + 4096;
 			char *grown = realloc(buf, want);
 
 			if (!grown)
@@ -252,7 +253,7 @@ uint64_t fd_pid_starttime(pid_t pid)
 	char path[64], *p;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	if (fd_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0)
+	if (fd_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0 || !text)
 		return 0;
 	/* the command name may hold anything, but what follows the last ')' is numbers */
 	p = strrchr(text, ')');

@@ -56,15 +56,20 @@ void log_write(enum log_level level, const char *fmt, ...)
 
 		clock_gettime(CLOCK_REALTIME, &ts);
 		gmtime_r(&ts.tv_sec, &tm);
-		n = snprintf(line, sizeof(line), "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %s: ",
-			     tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-			     tm.tm_sec, ts.tv_nsec / 1000000, names[level], log_state.tag);
+		n = snprintf(line, sizeof(line),
+			     "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %s: ", tm.tm_year + 1900,
+			     tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+			     ts.tv_nsec / 1000000, names[level], log_state.tag);
 	}
 	used = (size_t)n;
 	va_start(ap, fmt);
-	n = vsnprintf(line + used, sizeof(line) - used - 1, fmt, ap);
+	vsnprintf(line + used, sizeof(line) - used - 1, fmt, ap);
 	va_end(ap);
 	used = strnlen(line, sizeof(line) - 2);
+	/* names from outside must not look like further entries */
+	for (char *p = line; p < line + used; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = ' ';
 	line[used++] = '\n';
 	/* a log that cannot be written has nowhere to say so */
 	if (write(STDERR_FILENO, line, used) < 0)
