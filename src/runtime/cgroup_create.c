@@ -32,7 +32,9 @@
 #include "util/cleanup.h"
 #include "util/fd.h"
 
+/* of a leaf whose parents are removed by others meanwhile */
 #define MAKE_TRIES 8
+
 /* ---- cpuset on v1 ---- */
 
 static bool is_blank(const char *text)

@@ -20,7 +20,6 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
-/* of a leaf whose parents are removed by others meanwhile */
 #define REMOVE_PATIENCE (200 * 1000000ll) /* ns that a removal waits for exited processes */
 #define REMOVE_DEPTH 64 /* folders below each other; more is somebody's trick */
 
