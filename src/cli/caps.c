@@ -7,12 +7,16 @@
 #include "cli/caps.h"
 
 #include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/capability.h>
 
 #include "cli/js.h"
 #include "cli/mem.h"
+#include "util/fd.h"
 
 #define BIT(cap) (1ull << (cap))
 
@@ -25,6 +29,19 @@ uint64_t caps_all(void)
 	cap_value_t n = cap_max_bits();
 
 	return n >= 64 ? UINT64_MAX : (1ull << n) - 1;
+}
+
+uint64_t caps_of(pid_t pid)
+{
+	char path[64];
+	char *status CLEANUP_FREE = NULL;
+	const char *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	if (fd_read_file(AT_FDCWD, path, 65536, &status, NULL) < 0)
+		return 0;
+	p = strstr(status, "\nCapEff:");
+	return p ? strtoull(p + strlen("\nCapEff:"), NULL, 16) : 0;
 }
 
 int caps_parse(const char *text, uint64_t *bits, struct fault *f)

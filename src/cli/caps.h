@@ -7,12 +7,14 @@
 #include <json-c/json.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "util/fault.h"
 
 /* podman's default: what a container's root needs for ordinary software, and no more. Bits by number. */
 extern const uint64_t caps_default;
 uint64_t caps_all(void); /* that the running kernel knows */
+uint64_t caps_of(pid_t pid); /* effective of a process; 0 when it cannot be seen */
 /* "CAP_NET_RAW", "net_raw" or "ALL" to bits. */
 int caps_parse(const char *text, uint64_t *bits, struct fault *f);
 /*

@@ -136,11 +136,12 @@ static int foreground(struct cli *cli, const char *id, const char *exec_id, json
 	session_stdio(s, params, fds, &n_fds);
 	r = cli_call_fds(cli, "tasks.exec", params, fds, n_fds, NULL, f);
 	if (r == 0) {
-		r = session_attach(s, f);
-		if (r == 0)
-			r = session_wait(s, f);
+		r = session_wait(s, f);
 		if (r == 0)
 			r = cli_call(cli, "tasks.start", cli_params(id, exec_id), NULL, f);
+		/* Its terminal is made by the start; what it has written since then is replayed. */
+		if (r == 0)
+			r = session_attach(s, f);
 		if (r == 0)
 			r = session_loop(s, &answer, f);
 		if (r == 0)

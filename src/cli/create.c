@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cli/args.h"
+#include "cli/caps.h"
 #include "cli/conn.h"
 #include "cli/js.h"
 #include "cli/mem.h"
@@ -215,6 +216,11 @@ static int make(struct cli *cli, const struct source *s, struct created *c, cons
 		return r;
 	js_set(params, "labels", label_map);
 	js_set_str(params, "id", id);
+	/* Before the spec, which depends on what the daemon can give. */
+	r = cli_connect(cli, f);
+	if (r < 0)
+		return r;
+	b.available = caps_of(cli_daemon_pid(cli));
 	if (s->bundle) {
 		/* Names may be tried in turn, and each needs the text as it was. */
 		const char *text = mem_need((void *)json_object_to_json_string_ext(s->spec, JSON_C_TO_STRING_PLAIN));
@@ -224,9 +230,6 @@ static int make(struct cli *cli, const struct source *s, struct created *c, cons
 			return r;
 		js_set_str(params, "bundle", s->bundle);
 	} else {
-		r = cli_connect(cli, f);
-		if (r < 0)
-			return r;
 		spec = spec_default(s->rootfs, cli_daemon_pid(cli));
 	}
 	b.spec = spec;

@@ -97,7 +97,7 @@ static const struct rule rules[] = {
 			"semtimedop_time64 send sendfile sendfile64 sendmmsg sendmsg sendto set_mempolicy "
 			"set_mempolicy_home_node set_robust_list set_thread_area set_tid_address setfsgid "
 			"setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgroups32 setitimer "
-			"setns setpgid setpriority setregid setregid32 setresgid setresgid32 setresuid "
+			"setpgid setpriority setregid setregid32 setresgid setresgid32 setresuid "
 			"setresuid32 setreuid setreuid32 setrlimit setsid setsockopt setuid setuid32 "
 			"setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaction sigaltstack "
 			"signal signalfd signalfd4 sigpending sigprocmask sigreturn sigsuspend socketcall "

@@ -24,7 +24,7 @@ void session_free(struct session *s); /* NULL is fine; puts the terminal and the
  * or the terminal and its size.
  */
 void session_stdio(struct session *s, json_object *params, int *fds, size_t *n_fds);
-/* With a terminal: the bytes of both directions begin to flow. Before start, so that nothing is missed. */
+/* With a terminal: the bytes of both directions begin to flow. Of an init before its start, so that nothing is missed; of an exec after it. */
 int session_attach(struct session *s, struct fault *f);
 /* Asks for the end. Before start as well. */
 int session_wait(struct session *s, struct fault *f);

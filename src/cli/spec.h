@@ -26,6 +26,7 @@ struct spec_build {
 	int rootfs; /* folder fd for /etc/passwd and such, or -1 */
 	char **args; /* the command, NULL-terminated; may be empty */
 	bool tty;
+	uint64_t available; /* the daemon's own capabilities, 0 when they are not known */
 
 	uint64_t caps; /* out: the bounding set, for the seccomp profile */
 };

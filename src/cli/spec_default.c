@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/caps.h"
 #include "cli/device.h"
 #include "cli/js.h"
 #include "cli/mem.h"
@@ -97,20 +98,6 @@ static int64_t hard_limit(const char *limits, const char *name)
 	return atoll(hard);
 }
 
-/* Whether a process may raise its limits. Unknown counts as yes: most daemons are root with everything. */
-static bool may_raise(pid_t pid)
-{
-	char path[64];
-	char *status CLEANUP_FREE = NULL;
-	const char *p;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-	if (fd_read_file(AT_FDCWD, path, 65536, &status, NULL) < 0)
-		return true;
-	p = strstr(status, "\nCapEff:");
-	return !p || (strtoull(p + strlen("\nCapEff:"), NULL, 16) & 1ull << CAP_SYS_RESOURCE);
-}
-
 /* What podman gives a container of root, within what this host allows, and what the daemon can give. */
 static json_object *default_rlimits(pid_t daemon)
 {
@@ -120,9 +107,11 @@ static json_object *default_rlimits(pid_t daemon)
 	char *open_max CLEANUP_FREE = NULL;
 	char *limits CLEANUP_FREE = NULL;
 	json_object *list = js_array();
+	uint64_t caps = caps_of(daemon);
 	char path[64];
 
-	if (!may_raise(daemon)) {
+	/* Unknown counts as everything: most daemons are root with all. */
+	if (caps && !(caps & 1ull << CAP_SYS_RESOURCE)) {
 		snprintf(path, sizeof(path), "/proc/%d/limits", (int)daemon);
 		(void)fd_read_file(AT_FDCWD, path, 65536, &limits, NULL);
 	}

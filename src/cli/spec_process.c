@@ -142,6 +142,9 @@ static int capabilities(struct spec_build *b, json_object *process, bool root, s
 	r = caps_change(&set, added, all_added, dropped, all_dropped, f);
 	if (r < 0)
 		return r;
+	/* "All" are those that the daemon has itself; one that was named and cannot be given is the daemon's to refuse. */
+	if ((privileged || all_added) && b->available)
+		set &= b->available | added;
 	b->caps = set;
 	/* A privileged container keeps its capabilities under another user only by name as well; its bounding set is full. */
 	js_set(process, "capabilities", caps_json(set, all_added ? set : added, root));
