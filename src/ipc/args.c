@@ -385,10 +385,10 @@ int ipc_args_check(struct ipc_request *req, msgpack_object *params, struct strea
 	struct check c = { .req = req, .e = e, .fds = fds, .f = f };
 	uint32_t size = 0;
 
-	req->args = msgpack_zone_malloc(&req->zone, e->n_params * sizeof(req->args[0]));
+	req->args = msgpack_zone_malloc(&req->zone, e->n_params * sizeof(void *));
 	if (!req->args)
 		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "%s", e->method->name);
-	memset(req->args, 0, e->n_params * sizeof(req->args[0]));
+	memset(req->args, 0, e->n_params * sizeof(void *));
 	if (params && params->type == MSGPACK_OBJECT_MAP)
 		size = params->via.map.size;
 	for (uint32_t i = 0; i < size; i++) {

@@ -75,7 +75,7 @@ static bool read_uint32(struct cursor *c, uint32_t *v)
 {
 	uint8_t b = *c->p;
 	uint64_t wide;
-	size_t size;
+	unsigned size;
 
 	if (b < 0x80) {
 		*v = b;
@@ -84,9 +84,9 @@ static bool read_uint32(struct cursor *c, uint32_t *v)
 	}
 	if (b < 0xcc || b > 0xd3)
 		return false;
-	size = (size_t)1 << ((b - 0xcc) & 3);
+	size = 1u << (b & 3);
 	wide = big_endian(c->p + 1, size);
-	if (b >= 0xd0 && wide >> (size * 8 - 1))
+	if (b >= 0xd0 && c->p[1] & 0x80) /* negative */
 		return false;
 	if (wide > UINT32_MAX)
 		return false;

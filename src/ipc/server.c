@@ -33,21 +33,24 @@ static const struct timeval accept_rest = { .tv_usec = 100 * 1000 };
 
 static bool in_groups(int fd, gid_t gid)
 {
-	CLEANUP_FREE gid_t *more = NULL;
-	gid_t some[64], *groups = some;
-	socklen_t size = sizeof(some);
+	CLEANUP_FREE gid_t *groups = NULL;
+	socklen_t size = 64 * sizeof(gid_t);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0) {
+	for (int tries = 0; tries < 2; tries++) {
+		free(groups);
+		groups = malloc(size);
+		if (!groups)
+			return false;
+		if (!getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size)) {
+			for (size_t i = 0; i < size / sizeof(gid_t); i++)
+				if (groups[i] == gid)
+					return true;
+			return false;
+		}
 		/* the kernel has written how much is needed */
 		if (errno != ERANGE || size > GROUPS_MOST * sizeof(gid_t))
 			return false;
-		groups = more = malloc(size);
-		if (!groups || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
-			return false;
 	}
-	for (size_t i = 0; i < size / sizeof(gid_t); i++)
-		if (groups[i] == gid)
-			return true;
 	return false;
 }
 

@@ -159,7 +159,7 @@ static int add_row(struct ipc_table *t, const struct ipc_method *m, void *user, 
 	if (t->n >= t->n_buckets && (r = grow(t)))
 		return r;
 	most = count(m->params) + count(update_params) + count(list_params) + count(common_params);
-	e = calloc(1, sizeof(*e) + most * sizeof(e->params[0]));
+	e = calloc(1, sizeof(*e) + most * sizeof(void *));
 	if (!e)
 		return -ENOMEM;
 	e->params = (const struct ipc_param **)(e + 1);
