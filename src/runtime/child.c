@@ -51,7 +51,6 @@ static child_fn *const table[PLAN_KINDS] = {
 	[PLAN_MOUNT] = child_mount,
 	[PLAN_ATTR] = child_attr,
 	[PLAN_SYMLINK] = child_symlink,
-	[PLAN_MKDIR] = child_mkdir,
 	[PLAN_DEVICE] = child_device,
 	[PLAN_TTY] = child_tty,
 	[PLAN_CONSOLE] = child_console,
@@ -223,7 +222,6 @@ static void close_what_is_not_ours(struct child *c, const struct plan *p)
 	keep_fd(keep, &n, c->sock);
 	for (size_t i = 0; i < p->join.n; i++)
 		keep_fd(keep, &n, p->join.procs[i]);
-	keep_fd(keep, &n, p->join.v2_procs);
 	keep_fd(keep, &n, p->join_pidfd);
 	keep_fd(keep, &n, p->state_fds[0]);
 	keep_fd(keep, &n, p->state_fds[1]);
@@ -300,7 +298,7 @@ void child_run(struct plan *plan, int sock)
 	c.home[0] = 0;
 	c.plan = plan;
 	c.sock = sock;
-	c.root = c.devnull = c.empty = c.master = c.slave = c.label = -1;
+	c.root = c.folder = c.devnull = c.empty = c.master = c.slave = c.label = -1;
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	reset_signals(plan);
 	r = place_stdio(plan);

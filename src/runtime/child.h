@@ -44,6 +44,9 @@ struct child {
 	struct plan *plan;
 	int sock;
 	int root; /* O_PATH */
+	int folder; /* of child_folder, -1 */
+	const char *folder_path;
+	size_t folder_len;
 	int devnull; /* the host's, checked; -1 until wanted */
 	int empty; /* an empty read-only tmpfs, detached; -1 until wanted */
 	int master, slave;
@@ -70,20 +73,22 @@ char *child_number(char *to, int64_t n); /* decimal at to (room 24), returns to 
 int child_open_in(int root, const char *path, uint64_t flags);
 /* Opens a mount target with O_PATH, making what is missing. made may be NULL. */
 int child_target(int root, const char *path, bool file, bool nofollow, bool *made);
-/* Folder of the last component (made when missing), and where that begins. */
-int child_parent(int root, const char *path, const char **base);
-int child_read_file(int fd, char *to, size_t size);
+/* Folder of the last component (made when missing), and where that begins. The fd is kept for the next path in the same folder. */
+int child_folder(struct child *c, const char *path, const char **base);
+void child_folder_forget(struct child *c); /* before a mount may cover it */
 
 typedef int child_fn(struct child *c, const struct plan_op *op);
 /* child_ns.c */
-child_fn child_affinity, child_cgroups, child_ns_join, child_ns_join_pidfd, child_unshare, child_refork, child_time, child_wait_go, child_ids,
-	child_keyring, child_lo_up, child_sysctl, child_hostname, child_domainname, child_chroot_proc;
+child_fn child_affinity, child_cgroups, child_ns_join, child_ns_join_pidfd, child_unshare,
+	child_refork, child_time, child_wait_go, child_ids, child_keyring, child_lo_up,
+	child_sysctl, child_hostname, child_domainname, child_chroot_proc;
 /* child_root.c */
-child_fn child_propagate, child_parent_private, child_root, child_root_mount, child_root_open, child_give_root, child_root_propagate, child_root_ro, child_pivot,
-	child_chroot;
+child_fn child_propagate, child_parent_private, child_root, child_root_mount, child_root_open,
+	child_give_root, child_root_propagate, child_root_ro, child_pivot, child_chroot;
 /* child_mount.c */
-child_fn child_mount, child_attr, child_symlink, child_mkdir, child_mask, child_readonly;
-int child_mount_at(struct child *c, struct plan_mount *m, int target); /* a file system or bind onto an open O_PATH target */
+child_fn child_mount, child_attr, child_symlink, child_mask, child_readonly;
+int child_mount_at(struct child *c, struct plan_mount *m,
+		   int target); /* a file system or bind onto an open O_PATH target */
 int child_devnull(struct child *c);
 /* child_copy.c: what is below `from` into `to`, both folders, open for reading */
 int child_copy_tree(struct child *c, int from, int to);
@@ -92,6 +97,7 @@ child_fn child_device, child_tty, child_console, child_stdio;
 /* child_hook.c */
 child_fn child_hooks, child_hook;
 /* child_creds.c */
-child_fn child_label, child_rlimit, child_personality, child_mempolicy, child_scheduler, child_ioprio, child_creds;
+child_fn child_label, child_rlimit, child_personality, child_mempolicy, child_scheduler,
+	child_ioprio, child_creds;
 /* child_exec.c */
 child_fn child_cwd, child_find, child_ready, child_exec;

@@ -42,7 +42,8 @@ static int copy_xattrs(int from, int to)
 		if (size < 0)
 			return -errno;
 		/* a tmpfs takes no user.* before Linux 6.6, and labels of a security module are its own matter */
-		if (fsetxattr(to, p, value, (size_t)size, 0) < 0 && errno != EOPNOTSUPP && errno != EPERM)
+		if (fsetxattr(to, p, value, (size_t)size, 0) < 0 && errno != EOPNOTSUPP &&
+		    errno != EPERM)
 			return -errno;
 	}
 	return 0;
@@ -109,7 +110,8 @@ static int copy_file(int from_dir, int to_dir, const char *name, const struct st
 	return r;
 }
 
-static int copy_subfolder(int from_dir, int to_dir, const char *name, const struct stat *st, int depth)
+static int copy_subfolder(int from_dir, int to_dir, const char *name, const struct stat *st,
+			  int depth)
 {
 	int from = openat(from_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), to, r;
 

@@ -42,8 +42,10 @@ int child_rlimit(struct child *c, const struct plan_op *op)
 	if (!syscall(SYS_prlimit64, 0, op->rlimit.resource, &want, NULL))
 		return 0;
 	if (errno == EPERM)
-		return child_say(c, EPERM, FAULT_PERMISSION_DENIED,
-				 "the limit is above the hard limit of the daemon, and raising it takes CAP_SYS_RESOURCE", NULL);
+		return child_say(
+			c, EPERM, FAULT_PERMISSION_DENIED,
+			"the limit is above the hard limit of the daemon, and raising it takes CAP_SYS_RESOURCE",
+			NULL);
 	return -errno;
 }
 
@@ -59,7 +61,8 @@ int child_mempolicy(struct child *c, const struct plan_op *op)
 
 	(void)c;
 	/* the kernel looks at maxnode - 1 bits */
-	if (syscall(SYS_set_mempolicy, b->mode, b->bytes ? b->v : NULL, b->bytes ? b->bytes * 8 + 1 : 0) < 0)
+	if (syscall(SYS_set_mempolicy, b->mode, b->bytes ? b->v : NULL,
+		    b->bytes ? b->bytes * 8 + 1 : 0) < 0)
 		return -errno;
 	return 0;
 }
@@ -73,7 +76,8 @@ int child_scheduler(struct child *c, const struct plan_op *op)
 int child_ioprio(struct child *c, const struct plan_op *op)
 {
 	(void)c;
-	return syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, (int)op->number) < 0 ? -errno : 0;
+	return syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, (int)op->number) < 0 ? -errno
+											   : 0;
 }
 
 int child_label(struct child *c, const struct plan_op *op)
@@ -112,7 +116,8 @@ static int set_caps(const struct spec_caps *caps)
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
 		return -errno;
 	for (unsigned cap = 0; cap < 64 && caps->ambient >> cap; cap++)
-		if (caps->ambient & (1ull << cap) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+		if (caps->ambient & (1ull << cap) &&
+		    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
 			return -errno;
 	return 0;
 }
@@ -151,8 +156,9 @@ static int load_notify(struct child *c, const struct seccomp_program *p, unsigne
 
 	s->listener = -1;
 	s->go = 0;
-	if (clone(helper, s->stack + sizeof(s->stack), CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, c) <
-	    0)
+	if (clone(helper, s->stack + sizeof(s->stack),
+		  CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
+		  c) < 0)
 		return -errno;
 	fd = load_filter(p, flags | SECCOMP_FILTER_FLAG_NEW_LISTENER);
 	__atomic_store_n(&s->listener, fd < 0 ? -2 : fd, __ATOMIC_RELEASE);
@@ -187,7 +193,8 @@ int child_creds(struct child *c, const struct plan_op *op)
 	if (p->label) {
 		len = strlen(p->label);
 		if (write(c->label, p->label, len) != (ssize_t)len)
-			return child_say(c, errno, FAULT_NONE, "setting the process label", p->label);
+			return child_say(c, errno, FAULT_NONE, "setting the process label",
+					 p->label);
 		close(c->label);
 	}
 	if (p->seccomp && !p->no_new_privileges) {

@@ -29,7 +29,9 @@ static int bind_over(int node, int target)
 
 	if (tree < 0)
 		return -errno;
-	r = move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0 ? -errno : 0;
+	r = move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0
+		    ? -errno
+		    : 0;
 	close(tree);
 	return r;
 }
@@ -60,7 +62,8 @@ static int bind_device(const struct plan_device *d, int dir, const char *base)
 	if (node < 0)
 		return -errno;
 	/* the host may have another device by that name */
-	if (fstat(node, &st) < 0 || (st.st_mode & S_IFMT) != (d->mode & S_IFMT) || st.st_rdev != d->rdev) {
+	if (fstat(node, &st) < 0 || (st.st_mode & S_IFMT) != (d->mode & S_IFMT) ||
+	    st.st_rdev != d->rdev) {
 		close(node);
 		return -ENXIO;
 	}
@@ -97,7 +100,8 @@ static int make_device(const struct plan_device *d, int dir, const char *base)
 		if (fchmodat(dir, base, d->mode & 07777, 0) < 0)
 			return -errno;
 	}
-	if ((d->uid || d->gid || !d->optional) && fchownat(dir, base, d->uid, d->gid, AT_SYMLINK_NOFOLLOW) < 0)
+	if ((d->uid || d->gid || !d->optional) &&
+	    fchownat(dir, base, d->uid, d->gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	return 0;
 }
@@ -105,17 +109,13 @@ static int make_device(const struct plan_device *d, int dir, const char *base)
 int child_device(struct child *c, const struct plan_op *op)
 {
 	const char *base;
-	int dir, r;
+	int dir = child_folder(c, op->device->path, &base);
 
-	dir = child_parent(c->root, op->device->path, &base);
 	if (dir < 0)
 		return dir;
 	if (op->device->bind && (c->plan->new_user || c->plan->user_by_path))
-		r = bind_device(op->device, dir, base);
-	else
-		r = make_device(op->device, dir, base);
-	close(dir);
-	return r;
+		return bind_device(op->device, dir, base);
+	return make_device(op->device, dir, base);
 }
 
 /* The multiplexer of a devpts instance, and of no other file: what is at that path is the container's word. */
@@ -127,8 +127,9 @@ static int open_ptmx(int root)
 
 	if (fd < 0)
 		return fd;
-	if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(5, 2) ||
-	    fs.f_type != DEVPTS_SUPER_MAGIC || fcntl(fd, F_SETFL, 0) < 0) {
+	if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0 || !S_ISCHR(st.st_mode) ||
+	    st.st_rdev != makedev(5, 2) || fs.f_type != DEVPTS_SUPER_MAGIC ||
+	    fcntl(fd, F_SETFL, 0) < 0) {
 		close(fd);
 		return -EXDEV;
 	}
@@ -174,11 +175,10 @@ int child_console(struct child *c, const struct plan_op *op)
 	const char *base;
 	int dir, target, r;
 
-	dir = child_parent(c->root, op->path, &base);
+	dir = child_folder(c, op->path, &base);
 	if (dir < 0)
 		return dir;
 	target = cover_target(dir, base);
-	close(dir);
 	if (target < 0)
 		return target;
 	r = bind_over(c->slave, target);
@@ -197,8 +197,10 @@ int child_stdio(struct child *c, const struct plan_op *op)
 
 		if (p->stdio[fd] >= 0) {
 			/* so that the user can open /dev/stdout; files and terminals of the caller stay the caller's */
-			if (p->uid && !fstat(fd, &st) && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) && st.st_uid != p->uid &&
-			    fchown(fd, p->uid, (gid_t)-1) < 0 && errno != EINVAL && errno != EPERM && errno != EROFS)
+			if (p->uid && !fstat(fd, &st) &&
+			    (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) && st.st_uid != p->uid &&
+			    fchown(fd, p->uid, (gid_t)-1) < 0 && errno != EINVAL &&
+			    errno != EPERM && errno != EROFS)
 				return -errno;
 			continue;
 		}

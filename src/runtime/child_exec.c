@@ -29,7 +29,8 @@ static int enter(struct child *c, const char *path)
 	if (n < 0)
 		return -errno;
 	if (at[0] != '/')
-		return child_say(c, EXDEV, FAULT_PERMISSION_DENIED, "the working directory is outside of the container", path);
+		return child_say(c, EXDEV, FAULT_PERMISSION_DENIED,
+				 "the working directory is outside of the container", path);
 	return 0;
 }
 
@@ -218,9 +219,11 @@ static int exec_failed(struct child *c, int err, const char *path)
 
 	c->failed.exit_code = missing ? 127 : 126;
 	if (missing && !stat(path, &st))
-		return child_say(c, err, FAULT_FAILED_PRECONDITION, "the program's interpreter is missing", path);
+		return child_say(c, err, FAULT_FAILED_PRECONDITION,
+				 "the program's interpreter is missing", path);
 	if (err == ENOEXEC)
-		return child_say(c, err, FAULT_FAILED_PRECONDITION, "the program has a format that cannot be executed", path);
+		return child_say(c, err, FAULT_FAILED_PRECONDITION,
+				 "the program has a format that cannot be executed", path);
 	if (missing)
 		return child_say(c, err, FAULT_NOT_FOUND, "program not found", path);
 	return child_say(c, err, FAULT_FAILED_PRECONDITION, "program cannot be executed", path);

@@ -30,12 +30,14 @@ int child_hooks(struct child *c, const struct plan_op *op)
 	return r < 0 ? r : child_wait(c, WIRE_CONTINUE);
 }
 
-static void hook_exec(const struct plan_hook *h, int state, int out, int status) __attribute__((noreturn));
+static void hook_exec(const struct plan_hook *h, int state, int out, int status)
+	__attribute__((noreturn));
 static void hook_exec(const struct plan_hook *h, int state, int out, int status)
 {
 	int err;
 
-	if (lseek(state, 0, SEEK_SET) < 0 || dup2(state, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) {
+	if (lseek(state, 0, SEEK_SET) < 0 || dup2(state, 0) < 0 || dup2(out, 1) < 0 ||
+	    dup2(out, 2) < 0) {
 		err = errno;
 	} else {
 		execve(h->path, h->argv, h->envp);
@@ -102,7 +104,8 @@ static int hook_wait(struct child *c, const struct plan_hook *h, int pidfd, int 
 	}
 }
 
-static int hook_failed(struct child *c, const struct plan_hook *h, int err, const char *why, int number)
+static int hook_failed(struct child *c, const struct plan_hook *h, int err, const char *why,
+		       int number)
 {
 	char text[sizeof(c->failed.text)], digits[24];
 
@@ -112,7 +115,8 @@ static int hook_failed(struct child *c, const struct plan_hook *h, int err, cons
 	child_add(text, sizeof(text), why);
 	if (number >= 0)
 		child_add(text, sizeof(text), child_number(digits, number));
-	child_say(c, err, err == ETIMEDOUT ? FAULT_DEADLINE_EXCEEDED : FAULT_FAILED_PRECONDITION, text, h->path);
+	child_say(c, err, err == ETIMEDOUT ? FAULT_DEADLINE_EXCEEDED : FAULT_FAILED_PRECONDITION,
+		  text, h->path);
 	/* what failed is told by the text; there is an errno only where a call failed */
 	return err ? -err : -EPROTO;
 }

@@ -28,7 +28,10 @@ static int set_attr(int fd, uint64_t set, uint64_t clear, unsigned long propagat
 {
 	struct mount_attr attr = { .attr_set = set, .attr_clr = clear, .propagation = propagation };
 
-	return mount_setattr(fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof(attr)) < 0 ? -errno : 0;
+	return mount_setattr(fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr,
+			     sizeof(attr)) < 0
+		       ? -errno
+		       : 0;
 }
 
 /* What the options say of the mount itself, of all below, and of its propagation; in as few calls as they need. */
@@ -48,7 +51,10 @@ static int apply_attrs(int fd, const struct mount_opts *o, bool flags_done)
 
 static int put(int tree, int target)
 {
-	return move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0 ? -errno : 0;
+	return move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) <
+			       0
+		       ? -errno
+		       : 0;
 }
 
 static int mount_bind(struct child *c, struct plan_mount *m, int target)
@@ -60,7 +66,8 @@ static int mount_bind(struct child *c, struct plan_mount *m, int target)
 		tree = c->plan->fds[m->slot];
 	else
 		tree = open_tree(AT_FDCWD, m->source,
-				 OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (o->recursive ? AT_RECURSIVE : 0) |
+				 OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+					 (o->recursive ? AT_RECURSIVE : 0) |
 					 (o->src_nofollow ? AT_SYMLINK_NOFOLLOW : 0));
 	if (tree < 0)
 		return child_say(c, errno, FAULT_NONE, NULL, m->source);
@@ -121,7 +128,8 @@ static int remount(struct plan_mount *m, int target)
 	if (m->opts.bind)
 		return apply_attrs(target, &m->opts, false);
 	child_number(path + strlen(path), target);
-	if (mount(m->source, path, m->type, m->opts.flags | MS_REMOUNT, *m->data ? m->data : NULL) < 0)
+	if (mount(m->source, path, m->type, m->opts.flags | MS_REMOUNT, *m->data ? m->data : NULL) <
+	    0)
 		return -errno;
 	return apply_attrs(target, &m->opts, true);
 }
@@ -153,6 +161,7 @@ int child_mount(struct child *c, const struct plan_op *op)
 	int target, r;
 	bool made;
 
+	child_folder_forget(c);
 	target = child_target(c->root, m->dest, m->file, o->dest_nofollow, &made);
 	if (target < 0)
 		return target;
@@ -193,23 +202,11 @@ int child_attr(struct child *c, const struct plan_op *op)
 int child_symlink(struct child *c, const struct plan_op *op)
 {
 	const char *base;
-	int dir = child_parent(c->root, op->path, &base), r;
+	int dir = child_folder(c, op->path, &base);
 
 	if (dir < 0)
 		return dir;
-	r = symlinkat(op->text, dir, base) < 0 && errno != EEXIST ? -errno : 0;
-	close(dir);
-	return r;
-}
-
-int child_mkdir(struct child *c, const struct plan_op *op)
-{
-	int fd = child_target(c->root, op->path, false, false, NULL);
-
-	if (fd < 0)
-		return fd;
-	close(fd);
-	return 0;
+	return symlinkat(op->text, dir, base) < 0 && errno != EEXIST ? -errno : 0;
 }
 
 static int clone_of(int fd)
@@ -231,7 +228,8 @@ int child_devnull(struct child *c)
 		return -errno;
 	if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
 		close(fd);
-		return child_say(c, EINVAL, FAULT_FAILED_PRECONDITION, "the host's /dev/null is not the null device", "/dev/null");
+		return child_say(c, EINVAL, FAULT_FAILED_PRECONDITION,
+				 "the host's /dev/null is not the null device", "/dev/null");
 	}
 	c->devnull = fd;
 	return 0;
@@ -247,14 +245,16 @@ static int empty_folder(struct child *c)
 	fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
 	if (fs < 0)
 		return -errno;
-	if (fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "1", 0) < 0 || fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0 ||
+	if (fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "1", 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0 ||
 	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
 		int err = errno;
 
 		close(fs);
 		return -err;
 	}
-	fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	fd = fsmount(fs, FSMOUNT_CLOEXEC,
+		     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 	if (fd < 0) {
 		int err = errno;
 
@@ -276,7 +276,8 @@ static int check_proc(struct child *c, const struct plan_op *op, int fd)
 	if (fstatfs(fd, &fs) < 0)
 		return -errno;
 	if (fs.f_type != PROC_SUPER_MAGIC)
-		return child_say(c, EXDEV, FAULT_FAILED_PRECONDITION, "a path below /proc is not on a proc file system", NULL);
+		return child_say(c, EXDEV, FAULT_FAILED_PRECONDITION,
+				 "a path below /proc is not on a proc file system", NULL);
 	return 0;
 }
 
@@ -313,7 +314,9 @@ int child_readonly(struct child *c, const struct plan_op *op)
 	if (target < 0)
 		return target;
 	r = check_proc(c, op, target);
-	tree = r ? -1 : open_tree(target, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	tree = r ? -1
+		 : open_tree(target, "",
+			     AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (tree < 0) {
 		r = r ? r : -errno;
 	} else {

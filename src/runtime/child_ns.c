@@ -44,11 +44,6 @@ int child_cgroups(struct child *c, const struct plan_op *op)
 			return -errno;
 		close(join->procs[i]);
 	}
-	if (join->v2_procs >= 0) {
-		if (write(join->v2_procs, "0", 1) != 1)
-			return -errno;
-		close(join->v2_procs);
-	}
 	return 0;
 }
 
@@ -66,7 +61,8 @@ int child_ns_join_pidfd(struct child *c, const struct plan_op *op)
 {
 	if (setns(c->plan->join_pidfd, (int)op->flags) < 0) {
 		if (errno == ESRCH)
-			return child_say(c, ESRCH, FAULT_FAILED_PRECONDITION, "the container's init has ended", NULL);
+			return child_say(c, ESRCH, FAULT_FAILED_PRECONDITION,
+					 "the container's init has ended", NULL);
 		return -errno;
 	}
 	close(c->plan->join_pidfd);

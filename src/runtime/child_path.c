@@ -52,7 +52,8 @@ static int follow(int dir, const char *name, char *path, size_t prefix, const ch
 	path[link[0] == '/' ? 0 : prefix] = 0;
 	if (link[0] != '/' && child_add(path, PATH_MAX, "/") >= PATH_MAX)
 		return -ENAMETOOLONG;
-	if (child_add(path, PATH_MAX, link) >= PATH_MAX || child_add(path, PATH_MAX, "/") >= PATH_MAX ||
+	if (child_add(path, PATH_MAX, link) >= PATH_MAX ||
+	    child_add(path, PATH_MAX, "/") >= PATH_MAX ||
 	    child_add(path, PATH_MAX, tail) >= PATH_MAX)
 		return -ENAMETOOLONG;
 	return 0;
@@ -109,8 +110,10 @@ again:
 				next = child_open_in(root, buf, O_PATH);
 				if (r == -EEXIST && next == -ENOENT) {
 					/* there, and yet not: a link to nowhere */
-					r = ++links > LINKS_MAX ? -ELOOP :
-								  follow(dir, buf + begin, buf, prefix, saved ? buf + end + 1 : "");
+					r = ++links > LINKS_MAX
+						    ? -ELOOP
+						    : follow(dir, buf + begin, buf, prefix,
+							     saved ? buf + end + 1 : "");
 					close(dir);
 					if (r < 0)
 						return r;
@@ -128,48 +131,78 @@ again:
 	}
 }
 
+/*
+ * The usual case of a missing path: only its last component is. Its folder is there, and what was just made in it cannot
+ * be a link. -EAGAIN when there is more to it.
+ */
+static int make_last(int root, const char *path, bool file)
+{
+	char folder[PATH_MAX];
+	size_t len = child_copy(folder, sizeof(folder), path);
+	const char *base;
+	int dir, fd;
+
+	if (len >= sizeof(folder))
+		return -ENAMETOOLONG;
+	while (len && folder[len - 1] != '/')
+		len--;
+	base = path + len;
+	folder[len] = 0;
+	if (!*base || !strcmp(base, ".") || !strcmp(base, ".."))
+		return -EAGAIN;
+	dir = child_open_in(root, folder, O_PATH | O_DIRECTORY);
+	if (dir < 0)
+		return -EAGAIN;
+	if (make_one(dir, base, file) < 0)
+		fd = -EAGAIN;
+	else
+		fd = openat(dir, base, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd == -1)
+		fd = -errno;
+	close(dir);
+	return fd;
+}
+
 int child_target(int root, const char *path, bool file, bool nofollow, bool *made)
 {
 	int fd = child_open_in(root, path, nofollow ? O_PATH | O_NOFOLLOW : O_PATH);
 
 	if (made)
 		*made = fd == -ENOENT;
-	return fd == -ENOENT ? make_path(root, path, file) : fd;
+	if (fd != -ENOENT)
+		return fd;
+	fd = make_last(root, path, file);
+	return fd == -EAGAIN ? make_path(root, path, file) : fd;
 }
 
-int child_parent(int root, const char *path, const char **base)
+int child_folder(struct child *c, const char *path, const char **base)
 {
 	char buf[PATH_MAX];
 	size_t len = child_copy(buf, sizeof(buf), path);
+	int fd;
 
 	if (len >= sizeof(buf))
 		return -ENAMETOOLONG;
-	while (len && buf[len - 1] == '/')
-		len--;
-	if (path[len])
-		return -EINVAL; /* the base would not be a name */
 	while (len && buf[len - 1] != '/')
 		len--;
 	*base = path + len;
+	if (!**base)
+		return -EINVAL;
+	/* devices come in a row, all in one folder */
+	if (c->folder >= 0 && len == c->folder_len && !memcmp(path, c->folder_path, len))
+		return c->folder;
+	child_folder_forget(c);
 	buf[len] = 0;
-	return child_target(root, buf, false, false, NULL);
+	fd = child_target(c->root, buf, false, false, NULL);
+	c->folder = fd;
+	c->folder_path = path;
+	c->folder_len = len;
+	return fd;
 }
 
-int child_read_file(int fd, char *to, size_t size)
+void child_folder_forget(struct child *c)
 {
-	size_t used = 0;
-
-	while (used + 1 < size) {
-		ssize_t n = read(fd, to + used, size - 1 - used);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		used += (size_t)n;
-	}
-	to[used] = 0;
-	return (int)used;
+	if (c->folder >= 0)
+		close(c->folder);
+	c->folder = -1;
 }

@@ -49,7 +49,8 @@ static int root_private(int fd)
 {
 	struct mount_attr attr = { .propagation = MS_PRIVATE };
 
-	return mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0 ? -errno : 0;
+	return mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0 ? -errno
+											    : 0;
 }
 
 int child_root(struct child *c, const struct plan_op *op)
@@ -60,7 +61,8 @@ int child_root(struct child *c, const struct plan_op *op)
 	if (op->join.slot >= 0)
 		fd = c->plan->fds[op->join.slot];
 	else
-		fd = open_tree(AT_FDCWD, op->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+		fd = open_tree(AT_FDCWD, op->path,
+			       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 	if (fd < 0)
 		return -errno;
 	r = root_private(fd);
@@ -97,7 +99,9 @@ int child_root_open(struct child *c, const struct plan_op *op)
 
 int child_give_root(struct child *c, const struct plan_op *op)
 {
-	int tree = open_tree(c->root, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), r;
+	int tree = open_tree(c->root, "",
+			     AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC),
+	    r;
 
 	(void)op;
 	if (tree < 0)
@@ -130,9 +134,12 @@ int child_pivot(struct child *c, const struct plan_op *op)
 		return -errno;
 	/* both names being ".", the old root lands on top of the new one, and umount2 takes it from there (pivot_root(2), NOTES) */
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return child_say(c, errno, errno == EINVAL ? FAULT_FAILED_PRECONDITION : FAULT_NONE,
-				 errno == EINVAL ? "pivot_root is not possible from this root (an initramfs needs no_pivot_root)" : NULL,
-				 NULL);
+		return child_say(
+			c, errno, errno == EINVAL ? FAULT_FAILED_PRECONDITION : FAULT_NONE,
+			errno == EINVAL
+				? "pivot_root is not possible from this root (an initramfs needs no_pivot_root)"
+				: NULL,
+			NULL);
 	if (op->flags && mount(NULL, ".", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return -errno;
 	return umount2(".", MNT_DETACH) < 0 ? -errno : 0;

@@ -51,7 +51,8 @@ static int add_annotations(json_object *o, const struct spec *spec)
 	return 0;
 }
 
-int hook_state(const struct spec *spec, const char *id, const char *bundle, const char *status, pid_t pid, char **json)
+int hook_state(const struct spec *spec, const char *id, const char *bundle, const char *status,
+	       pid_t pid, char **json)
 {
 	const char *version = spec->oci_version ? spec->oci_version : "1.0.2";
 	json_object *o = json_object_new_object(), *number;
@@ -76,7 +77,8 @@ int hook_state(const struct spec *spec, const char *id, const char *bundle, cons
 	if (!r && spec->annotations.n)
 		r = add_annotations(o, spec);
 	if (!r) {
-		const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+		const char *text = json_object_to_json_string_ext(
+			o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 
 		*json = text ? strdup(text) : NULL;
 		r = *json ? 0 : -ENOMEM;
@@ -94,7 +96,8 @@ static int state_fd(const char *json, int *out)
 	r = fd_write_all(fd, json, strlen(json));
 	if (!r && lseek(fd, 0, SEEK_SET) < 0)
 		r = -errno;
-	if (!r && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+	if (!r &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
 		r = -errno;
 	if (r < 0) {
 		close(fd);
@@ -104,8 +107,10 @@ static int state_fd(const char *json, int *out)
 	return 0;
 }
 
-static void run(const struct spec_hook *hook, char *const *argv, char *const *envp, int state, int out, int status) __attribute__((noreturn));
-static void run(const struct spec_hook *hook, char *const *argv, char *const *envp, int state, int out, int status)
+static void run(const struct spec_hook *hook, char *const *argv, char *const *envp, int state,
+		int out, int status) __attribute__((noreturn));
+static void run(const struct spec_hook *hook, char *const *argv, char *const *envp, int state,
+		int out, int status)
 {
 	struct {
 		void *handler;
@@ -125,7 +130,8 @@ static void run(const struct spec_hook *hook, char *const *argv, char *const *en
 	state = fcntl(state, F_DUPFD_CLOEXEC, 3);
 	out = fcntl(out, F_DUPFD_CLOEXEC, 3);
 	status = fcntl(status, F_DUPFD_CLOEXEC, 3);
-	if (state >= 0 && out >= 0 && status >= 0 && dup2(state, 0) == 0 && dup2(out, 1) == 1 && dup2(out, 2) == 2) {
+	if (state >= 0 && out >= 0 && status >= 0 && dup2(state, 0) == 0 && dup2(out, 1) == 1 &&
+	    dup2(out, 2) == 2) {
 		if (status > 3)
 			(void)syscall(SYS_close_range, 3, status - 1, 0);
 		(void)syscall(SYS_close_range, status + 1, ~0u, 0);
@@ -136,7 +142,8 @@ static void run(const struct spec_hook *hook, char *const *argv, char *const *en
 	_exit(127);
 }
 
-int hook_spawn(const struct spec_hook *hook, const char *state_json, pid_t *pid, int *pidfd, int *output_fd, struct fault *f)
+int hook_spawn(const struct spec_hook *hook, const char *state_json, pid_t *pid, int *pidfd,
+	       int *output_fd, struct fault *f)
 {
 	CLEANUP_CLOSE int state = -1, out_r = -1, out_w = -1, status_r = -1, status_w = -1;
 	char *none[] = { NULL }, *path[] = { hook->path, NULL };
@@ -166,7 +173,8 @@ int hook_spawn(const struct spec_hook *hook, const char *state_json, pid_t *pid,
 	if (child < 0)
 		return fault_sys(f, errno, "clone for hook", hook->path);
 	if (!child)
-		run(hook, hook->args.n ? hook->args.v : path, hook->env.n ? hook->env.v : none, state, out_w, status_w);
+		run(hook, hook->args.n ? hook->args.v : path, hook->env.n ? hook->env.v : none,
+		    state, out_w, status_w);
 	close(TAKE_FD(status_w));
 	if (read(status_r, &err, sizeof(err)) == (ssize_t)sizeof(err)) {
 		siginfo_t info;

@@ -35,13 +35,17 @@ int launch_wire_fault(const struct wire_failed *msg, struct fault *f)
 	int err = m.err, r;
 
 	/* it comes from a process that has touched the container's files: nothing is taken on trust */
-	m.step[sizeof(m.step) - 1] = m.path[sizeof(m.path) - 1] = m.text[sizeof(m.text) - 1] = m.log[sizeof(m.log) - 1] = 0;
+	m.step[sizeof(m.step) - 1] = m.path[sizeof(m.path) - 1] = m.text[sizeof(m.text) - 1] =
+		m.log[sizeof(m.log) - 1] = 0;
 	if (err < 0 || err > 4095)
 		err = EIO;
 	if (m.text[0]) {
 		/* EPROTO stands for a reason that is no errno */
-		r = fault_set(f, m.code > 0 && m.code < FAULT_CODES ? (enum fault_code)m.code : fault_code_of_errno(err),
-			      err == EPROTO ? 0 : err, "%s%s%s", m.text, m.path[0] && !strstr(m.text, m.path) ? " " : "",
+		r = fault_set(f,
+			      m.code > 0 && m.code < FAULT_CODES ? (enum fault_code)m.code
+								 : fault_code_of_errno(err),
+			      err == EPROTO ? 0 : err, "%s%s%s", m.text,
+			      m.path[0] && !strstr(m.text, m.path) ? " " : "",
 			      m.path[0] && !strstr(m.text, m.path) ? m.path : "");
 		fault_at(f, m.step, m.path);
 	} else {
@@ -156,7 +160,8 @@ enum launch_event launch_read(struct launch *l, struct fault *f)
 			break;
 		}
 	}
-	fault_set(f, FAULT_INTERNAL, EPROTO, "message of %zd bytes from the container's init", size);
+	fault_set(f, FAULT_INTERNAL, EPROTO, "message of %zd bytes from the container's init",
+		  size);
 	l->failed = true;
 	return LAUNCH_FAILED;
 }

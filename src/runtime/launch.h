@@ -22,7 +22,8 @@
 struct launch;
 
 struct launch_mount { /* of tasks.create's rootfs list, in containerd's form */
-	const char *type, *source, *target; /* target relative to the rootfs, NULL or "" for the rootfs itself */
+	const char *type, *source,
+		*target; /* target relative to the rootfs, NULL or "" for the rootfs itself */
 	const char *const *options;
 	size_t n_options;
 };
@@ -31,10 +32,13 @@ struct launch_request {
 	const struct spec *spec; /* borrowed for the launch's life */
 	const char *id;
 	const char *bundle; /* folder, "" for none; root.path relative to it */
-	const struct launch_mount *rootfs; /* mounted in order inside the container's mount namespace; then root.path need not exist */
+	const struct launch_mount *
+		rootfs; /* mounted in order inside the container's mount namespace; then root.path need not exist */
 	size_t n_rootfs;
-	const char *rootfs_dir; /* mount point made by the caller for the rootfs list when root.path is absent or does not exist; may be NULL */
-	int stdio[3]; /* borrowed until launch_spawn returns; -1: /dev/null. Ignored with terminal (the child makes its pty) */
+	const char *
+		rootfs_dir; /* mount point made by the caller for the rootfs list when root.path is absent or does not exist; may be NULL */
+	int stdio
+		[3]; /* borrowed until launch_spawn returns; -1: /dev/null. Ignored with terminal (the child makes its pty) */
 	bool terminal;
 	uint16_t width, height; /* of the terminal; 0: spec's consoleSize, else 80x24 */
 	bool no_pivot_root;
@@ -43,7 +47,8 @@ struct launch_request {
 	/* for an exec into a container: */
 	pid_t join_pid; /* > 0: join this init's namespaces instead of making any; spec then has only process set */
 	int join_pidfd; /* of that init; -1 when there is none */
-	const struct spec *container_spec; /* whose namespaces, defaults for capabilities etc.; NULL for a create */
+	const struct spec *
+		container_spec; /* whose namespaces, defaults for capabilities etc.; NULL for a create */
 };
 
 /* Both block: for workers. launch_new checks and resolves everything that can be known: program (127 missing, 126 not executable), cwd, rootfs,
@@ -54,7 +59,8 @@ int launch_spawn(struct launch *l, struct fault *f);
 pid_t launch_pid(const struct launch *l); /* as the host sees it; 0 before spawn */
 int launch_pidfd(const struct launch *l); /* owned by the launch; launch_take_pidfd moves it out */
 int launch_take_pidfd(struct launch *l);
-int launch_fd(const struct launch *l); /* the socket to poll for reading, non-blocking; owned by the launch */
+int launch_fd(const struct launch
+		      *l); /* the socket to poll for reading, non-blocking; owned by the launch */
 
 enum launch_event {
 	LAUNCH_AGAIN, /* nothing yet */

@@ -28,6 +28,7 @@
 
 #include <linux/sched.h>
 
+#include "runtime/cgroup_internal.h"
 #include "runtime/child.h"
 #include "runtime/hook.h"
 #include "runtime/launch_internal.h"
@@ -122,13 +123,15 @@ static int await(int sock, enum wire_kind want, int32_t *pid, int *fd, struct fa
 	if (size < 0)
 		return fault_sys(f, (int)-size, "read from the container's init", NULL);
 	if (!size)
-		return fault_set(f, FAULT_ABORTED, ECHILD, "the container's init ended while it was set up");
+		return fault_set(f, FAULT_ABORTED, ECHILD,
+				 "the container's init ended while it was set up");
 	if (msg.head.kind == WIRE_FAILED && size == (ssize_t)sizeof(msg))
 		return launch_wire_fault(&msg, f);
 	if (msg.head.kind != (int32_t)want) {
 		if (n)
 			close(got);
-		return fault_set(f, FAULT_INTERNAL, EPROTO, "message %d from the container's init", msg.head.kind);
+		return fault_set(f, FAULT_INTERNAL, EPROTO, "message %d from the container's init",
+				 msg.head.kind);
 	}
 	if (pid)
 		*pid = msg.head.pid;
@@ -145,7 +148,8 @@ static int open_rootfs(struct plan *outer, int *fd, struct fault *f)
 	CLEANUP_CLOSE int pidfd = -1, mine = -1, theirs = -1;
 	struct cloning c = {
 		.p = outer,
-		.args = { .flags = CLONE_NEWNS | CLONE_PIDFD | CLONE_CLEAR_SIGHAND, .pidfd = (uint64_t)(uintptr_t)&pidfd },
+		.args = { .flags = CLONE_NEWNS | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+			  .pidfd = (uint64_t)(uintptr_t)&pidfd },
 	};
 	siginfo_t info;
 	int socks[2], r;
@@ -159,7 +163,8 @@ static int open_rootfs(struct plan *outer, int *fd, struct fault *f)
 		return fault_sys(f, (int)-c.pid, "clone", NULL);
 	close(TAKE_FD(theirs));
 	r = await(mine, WIRE_ROOT, NULL, fd, f);
-	while (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | __WALL) < 0 && errno == EINTR)
+	while (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | __WALL) < 0 &&
+	       errno == EINTR)
 		;
 	return r;
 }
@@ -171,11 +176,13 @@ static int open_tree_for(struct plan *p, const struct plan_open *o, int *fd, str
 	int r;
 
 	*fd = open_tree(AT_FDCWD, o->path,
-			OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (o->recursive ? AT_RECURSIVE : 0) | (o->nofollow ? AT_SYMLINK_NOFOLLOW : 0));
+			OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (o->recursive ? AT_RECURSIVE : 0) |
+				(o->nofollow ? AT_SYMLINK_NOFOLLOW : 0));
 	if (*fd < 0)
 		return fault_sys(f, errno, "open mount source", o->path);
 	/* as a copy in a slave tree would be: a clone of a shared mount is its peer, and would show the host what the container mounts */
-	if (!p->shared_root && mount_setattr(*fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+	if (!p->shared_root &&
+	    mount_setattr(*fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
 		return fault_sys(f, errno, "propagation of", o->path);
 	if (!o->uids)
 		return 0;
@@ -183,7 +190,8 @@ static int open_tree_for(struct plan *p, const struct plan_open *o, int *fd, str
 	if (r < 0)
 		return r;
 	attr = (struct mount_attr){ .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns };
-	if (mount_setattr(*fd, "", AT_EMPTY_PATH | (o->idmap_recursive ? AT_RECURSIVE : 0), &attr, sizeof(attr)) < 0)
+	if (mount_setattr(*fd, "", AT_EMPTY_PATH | (o->idmap_recursive ? AT_RECURSIVE : 0), &attr,
+			  sizeof(attr)) < 0)
 		return fault_sys(f, errno, "id mapping of mount", o->path);
 	return 0;
 }
@@ -210,7 +218,8 @@ static int open_one(struct plan *p, const struct plan_open *o, struct fault *f)
 static int prepare(struct plan *p, struct fault *f)
 {
 	if (p->n_opens > PLAN_FDS)
-		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, EMFILE, "more than %d namespaces and mounts to open", PLAN_FDS);
+		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, EMFILE,
+				 "more than %d namespaces and mounts to open", PLAN_FDS);
 	for (size_t i = 0; i < p->n_opens; i++) {
 		int r = open_one(p, &p->opens[i], f);
 
@@ -223,7 +232,8 @@ static int prepare(struct plan *p, struct fault *f)
 			return fault_sys(f, errno, "memfd_create", NULL);
 	}
 	if (p->seccomp && p->seccomp->notify) {
-		p->shared = mmap(NULL, PLAN_SHARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		p->shared = mmap(NULL, PLAN_SHARED_BYTES, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 		if (p->shared == MAP_FAILED) {
 			p->shared = NULL;
 			return fault_sys(f, errno, "mmap", NULL);
@@ -268,8 +278,10 @@ static int set_oom_score(const struct plan *p, pid_t pid, struct fault *f)
 	if (!r || !wanted)
 		return 0; /* not wanted: only lest the daemon's own protection is passed on */
 	if (r == -EACCES)
-		return fault_set(f, FAULT_PERMISSION_DENIED, EACCES,
-				 "process.oomScoreAdj %d: lowering the score below the daemon's takes CAP_SYS_RESOURCE", p->oom_score_adj);
+		return fault_set(
+			f, FAULT_PERMISSION_DENIED, EACCES,
+			"process.oomScoreAdj %d: lowering the score below the daemon's takes CAP_SYS_RESOURCE",
+			p->oom_score_adj);
 	return fault_sys(f, -r, "write", path);
 }
 
@@ -353,6 +365,33 @@ static int help_child(struct plan *p, int sock, pid_t *pid, int *pidfd, struct f
 	return r;
 }
 
+/*
+ * Not cgroup_join_open: the child is one thread, and a thread that moves itself by v1's "tasks" needs no
+ * lock over all processes, while "cgroup.procs" takes one that waits for RCU, 15 ms on a host that was idle.
+ */
+static int join_open(const struct cgroup *cg, struct cgroup_join *join, struct fault *f)
+{
+	const struct cgroup_host *h = cg->host;
+	char shown[PATH_MAX];
+
+	for (size_t i = 0; i < h->n; i++) {
+		bool v2 = h->h[i].v2;
+		int fd = cgroup_file_open(h, (int)i, cg->path, v2 ? "" : "tasks",
+					  v2 ? O_PATH | O_DIRECTORY : O_WRONLY);
+
+		if (fd < 0) {
+			cgroup_show(h, (int)i, cg->path, v2 ? "" : "tasks", shown, sizeof(shown));
+			cgroup_join_close(join);
+			return fault_sys(f, -fd, "open cgroup", shown);
+		}
+		if (v2)
+			join->v2_dir = fd;
+		else
+			join->procs[join->n++] = fd;
+	}
+	return 0;
+}
+
 /* What the child had to say for itself is the better reason. */
 static void prefer_child(int sock, struct fault *f)
 {
@@ -374,7 +413,7 @@ int plan_spawn(struct plan *p, int *sock, pid_t *pid, int *pidfd, struct fault *
 	r = prepare(p, f);
 	if (r < 0)
 		return r;
-	if (p->cgroup && (r = cgroup_join_open(p->cgroup, &p->join, f)) < 0)
+	if (p->cgroup && (r = join_open(p->cgroup, &p->join, f)) < 0)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0) {
 		r = fault_sys(f, errno, "socketpair", NULL);
@@ -383,7 +422,8 @@ int plan_spawn(struct plan *p, int *sock, pid_t *pid, int *pidfd, struct fault *
 	mine = socks[0];
 	c.sock = theirs = socks[1];
 	if (theirs < 3 || mine < 3) {
-		r = fault_set(f, FAULT_INTERNAL, EBADF, "stdin, stdout or stderr of the daemon is closed");
+		r = fault_set(f, FAULT_INTERNAL, EBADF,
+			      "stdin, stdout or stderr of the daemon is closed");
 		goto out;
 	}
 	c.args = (struct clone_args){
@@ -394,7 +434,6 @@ int plan_spawn(struct plan *p, int *sock, pid_t *pid, int *pidfd, struct fault *
 	if (p->cgroup && p->join.v2_dir >= 0) {
 		c.args.flags |= CLONE_INTO_CGROUP;
 		c.args.cgroup = (uint64_t)p->join.v2_dir;
-		fd_close(&p->join.v2_procs);
 	}
 	r = clone_child(&c);
 	if (r < 0) {

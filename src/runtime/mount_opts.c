@@ -87,14 +87,10 @@ static const struct row_propagation {
 	const char *name;
 	unsigned long flag;
 } rows_propagation[] = {
-	{ "private", MS_PRIVATE },
-	{ "rprivate", MS_PRIVATE | MS_REC },
-	{ "shared", MS_SHARED },
-	{ "rshared", MS_SHARED | MS_REC },
-	{ "slave", MS_SLAVE },
-	{ "rslave", MS_SLAVE | MS_REC },
-	{ "unbindable", MS_UNBINDABLE },
-	{ "runbindable", MS_UNBINDABLE | MS_REC },
+	{ "private", MS_PRIVATE },	 { "rprivate", MS_PRIVATE | MS_REC },
+	{ "shared", MS_SHARED },	 { "rshared", MS_SHARED | MS_REC },
+	{ "slave", MS_SLAVE },		 { "rslave", MS_SLAVE | MS_REC },
+	{ "unbindable", MS_UNBINDABLE }, { "runbindable", MS_UNBINDABLE | MS_REC },
 };
 
 static bool take_word(struct mount_opts *o, const char *s)
@@ -146,7 +142,8 @@ static bool take_flag(struct mount_opts *o, const char *s, bool recursive)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		const struct row *row = &rows[i];
 
-		if (strcmp(s, row->name) || (recursive && (!(row->kind & RECURSABLE) || !row->attr)))
+		if (strcmp(s, row->name) ||
+		    (recursive && (!(row->kind & RECURSABLE) || !row->attr)))
 			continue;
 		if (row->kind & CLEARS) {
 			o->flags &= recursive ? ~0ul : ~row->flag;
@@ -173,7 +170,8 @@ static bool take_flag(struct mount_opts *o, const char *s, bool recursive)
 	return false;
 }
 
-int mount_opts_parse(const char *const *options, size_t n, struct mount_opts *out, char *data, size_t size)
+int mount_opts_parse(const char *const *options, size_t n, struct mount_opts *out, char *data,
+		     size_t size)
 {
 	size_t used = 0;
 
@@ -247,8 +245,9 @@ static int to_host(const struct spec_idmaps *maps, struct spec_idmap *m)
 	return -ERANGE;
 }
 
-int mount_opts_idmap(const char *arg, const struct spec_idmaps *container_uids, const struct spec_idmaps *container_gids,
-		     struct spec_idmap *uids, size_t *n_uids, struct spec_idmap *gids, size_t *n_gids, struct fault *f)
+int mount_opts_idmap(const char *arg, const struct spec_idmaps *container_uids,
+		     const struct spec_idmaps *container_gids, struct spec_idmap *uids,
+		     size_t *n_uids, struct spec_idmap *gids, size_t *n_gids, struct fault *f)
 {
 	const char *p = arg;
 
@@ -272,8 +271,8 @@ int mount_opts_idmap(const char *arg, const struct spec_idmaps *container_uids, 
 			p += relative;
 			if (*n == MOUNT_IDMAPS)
 				return bad_map(f, arg, "too many mappings");
-			if (number(&p, '-', &m.container_id) || number(&p, '-', &m.host_id) || number(&p, 0, &m.size) ||
-			    !m.size || (*p && *p != '#' && *p != ';'))
+			if (number(&p, '-', &m.container_id) || number(&p, '-', &m.host_id) ||
+			    number(&p, 0, &m.size) || !m.size || (*p && *p != '#' && *p != ';'))
 				return bad_map(f, arg, "a mapping is ID-ID-LENGTH");
 			if (relative && to_host(container, &m) < 0)
 				return bad_map(f, arg, "not within the container's user namespace");

@@ -28,7 +28,8 @@ struct mount_opts {
  * options: n strings, borrowed. What is left for the file system is joined by commas into data (size bytes, NUL-terminated, "" for none). A
  * data of too little room is -ENAMETOOLONG.
  */
-int mount_opts_parse(const char *const *options, size_t n, struct mount_opts *out, char *data, size_t size);
+int mount_opts_parse(const char *const *options, size_t n, struct mount_opts *out, char *data,
+		     size_t size);
 /* Whether data has an option of this name ("mode" for "mode=755"). */
 bool mount_opts_has(const char *data, const char *name);
 
@@ -39,5 +40,6 @@ bool mount_opts_has(const char *data, const char *name);
  */
 struct spec_idmap;
 struct spec_idmaps;
-int mount_opts_idmap(const char *arg, const struct spec_idmaps *container_uids, const struct spec_idmaps *container_gids,
-		     struct spec_idmap *uids, size_t *n_uids, struct spec_idmap *gids, size_t *n_gids, struct fault *f);
+int mount_opts_idmap(const char *arg, const struct spec_idmaps *container_uids,
+		     const struct spec_idmaps *container_gids, struct spec_idmap *uids,
+		     size_t *n_uids, struct spec_idmap *gids, size_t *n_gids, struct fault *f);

@@ -95,7 +95,8 @@ static int ask(int sock, struct request *r)
 	n = recv(sock, reply, sizeof(reply), 0);
 	if (n < 0)
 		return -errno;
-	if (!NLMSG_OK(h, (size_t)n) || h->nlmsg_type != NLMSG_ERROR || h->nlmsg_len < NLMSG_LENGTH(sizeof(err)))
+	if (!NLMSG_OK(h, (size_t)n) || h->nlmsg_type != NLMSG_ERROR ||
+	    h->nlmsg_len < NLMSG_LENGTH(sizeof(err)))
 		return -EPROTO;
 	memcpy(&err, NLMSG_DATA(h), sizeof(err));
 	return err.error;
@@ -133,13 +134,15 @@ static void take_address(struct device *d, const struct nlmsghdr *h, int index)
 	int left = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(*m)));
 	uint32_t flags = m->ifa_flags;
 
-	if (m->ifa_index != (unsigned)index || (m->ifa_family != AF_INET && m->ifa_family != AF_INET6) ||
+	if (m->ifa_index != (unsigned)index ||
+	    (m->ifa_family != AF_INET && m->ifa_family != AF_INET6) ||
 	    m->ifa_scope != RT_SCOPE_UNIVERSE || d->n_addresses == ADDRESSES_MAX)
 		return;
 	memset(a, 0, sizeof(*a));
 	a->head = *m;
-	for (struct rtattr *t = (struct rtattr *)(void *)((char *)NLMSG_DATA(h) + NLMSG_ALIGN(sizeof(*m))); RTA_OK(t, left);
-	     t = RTA_NEXT(t, left)) {
+	for (struct rtattr *t =
+		     (struct rtattr *)(void *)((char *)NLMSG_DATA(h) + NLMSG_ALIGN(sizeof(*m)));
+	     RTA_OK(t, left); t = RTA_NEXT(t, left)) {
 		size_t size = RTA_PAYLOAD(t);
 
 		if (t->rta_type == IFA_FLAGS && size == sizeof(flags))
@@ -181,7 +184,8 @@ static int read_addresses(int sock, int index, struct device *d)
 		if (n < 0)
 			return -errno;
 		left = (size_t)n;
-		for (struct nlmsghdr *h = (struct nlmsghdr *)(void *)reply; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+		for (struct nlmsghdr *h = (struct nlmsghdr *)(void *)reply; NLMSG_OK(h, left);
+		     h = NLMSG_NEXT(h, left)) {
 			if (h->nlmsg_type == NLMSG_DONE)
 				return 0;
 			if (h->nlmsg_type == NLMSG_ERROR)
@@ -195,7 +199,8 @@ static int read_addresses(int sock, int index, struct device *d)
 static int send_away(int sock, int index, int ns, const char *name)
 {
 	struct request r = {
-		.head = { .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)), .nlmsg_type = RTM_NEWLINK },
+		.head = { .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)),
+			  .nlmsg_type = RTM_NEWLINK },
 		.link = { .ifi_index = index },
 	};
 
@@ -207,7 +212,8 @@ static int send_away(int sock, int index, int ns, const char *name)
 static int bring_up(int sock, int index)
 {
 	struct request r = {
-		.head = { .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)), .nlmsg_type = RTM_NEWLINK },
+		.head = { .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)),
+			  .nlmsg_type = RTM_NEWLINK },
 		.link = { .ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP },
 	};
 
@@ -288,7 +294,8 @@ static void move_back(struct device *d, int host, int inside, int ns, int host_n
 {
 	int index;
 
-	if (setns(ns, CLONE_NEWNET) < 0 || index_of(inside, d->name, &index, NULL) < 0 || send_away(inside, index, host_ns, d->host_name) < 0)
+	if (setns(ns, CLONE_NEWNET) < 0 || index_of(inside, d->name, &index, NULL) < 0 ||
+	    send_away(inside, index, host_ns, d->host_name) < 0)
 		return;
 	if (!setns(host_ns, CLONE_NEWNET))
 		(void)settle(host, d, d->host_name, d->up);
@@ -306,7 +313,8 @@ static int move_all(const struct move *m)
 	ns = open(path, O_RDONLY | O_CLOEXEC);
 	host_ns = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (ns < 0 || host_ns < 0) {
-		r = fault_sys(m->f, errno, "open namespace", ns < 0 ? path : "/proc/thread-self/ns/net");
+		r = fault_sys(m->f, errno, "open namespace",
+			      ns < 0 ? path : "/proc/thread-self/ns/net");
 		goto out;
 	}
 	host = r = netlink();
@@ -321,9 +329,10 @@ static int move_all(const struct move *m)
 	r = 0;
 	for (size_t i = 0; !r && i < m->n; i++) {
 		d[i].host_name = m->devices[i].host_name;
-		d[i].name = m->devices[i].name && *m->devices[i].name ? m->devices[i].name : d[i].host_name;
-		r = strlen(d[i].name) < IFNAMSIZ ? move_one(&d[i], host, inside, ns, host_ns, m->f) :
-						   bad(m->f, d[i].host_name, ENAMETOOLONG, "name");
+		d[i].name = m->devices[i].name && *m->devices[i].name ? m->devices[i].name
+								      : d[i].host_name;
+		r = strlen(d[i].name) < IFNAMSIZ ? move_one(&d[i], host, inside, ns, host_ns, m->f)
+						 : bad(m->f, d[i].host_name, ENAMETOOLONG, "name");
 	}
 	for (size_t i = m->n; r < 0 && i-- > 0;)
 		if (d[i].moved)

@@ -45,7 +45,6 @@ enum plan_kind {
 	PLAN_MOUNT, /* mount */
 	PLAN_ATTR, /* mount: attributes of what is mounted at dest */
 	PLAN_SYMLINK, /* path, text: target; an existing link is kept */
-	PLAN_MKDIR, /* path */
 	PLAN_DEVICE, /* device */
 	PLAN_TTY, /* the pty, from the container's devpts, or the host's */
 	PLAN_CONSOLE, /* the pty's slave over /dev/console */
@@ -184,7 +183,8 @@ struct plan {
 	int oom_score_adj; /* INT_MIN: as it is */
 	const struct spec *spec;
 	const char *id, *bundle;
-	struct plan *outer; /* mounts the rootfs list with the host's rights, for a container with a user namespace */
+	struct plan *
+		outer; /* mounts the rootfs list with the host's rights, for a container with a user namespace */
 
 	/* for the child */
 	int join_pidfd;
@@ -234,23 +234,27 @@ int plan_no_memory(struct fault *f);
 /* plan_mounts.c */
 int plan_mounts(struct plan *p, const struct launch_request *r, struct fault *f);
 int plan_rootfs(struct plan *p, const struct launch_request *r, struct fault *f);
-int plan_root_path(struct plan *p, const struct launch_request *r, const char **path, struct fault *f);
+int plan_root_path(struct plan *p, const struct launch_request *r, const char **path,
+		   struct fault *f);
 /* plan_cgroup.c: a mount of type cgroup or cgroup2 */
-int plan_cgroup_mount(struct plan *p, const struct launch_request *r, const struct spec_mount *m, struct mount_opts *o,
-		      struct fault *f);
+int plan_cgroup_mount(struct plan *p, const struct launch_request *r, const struct spec_mount *m,
+		      struct mount_opts *o, struct fault *f);
 /* plan_devices.c */
 int plan_devices(struct plan *p, const struct launch_request *r, struct fault *f);
 /* plan_check.c */
-int plan_check_program(struct plan *p, const struct launch_request *r, const char *root, struct fault *f);
+int plan_check_program(struct plan *p, const struct launch_request *r, const char *root,
+		       struct fault *f);
 int plan_check_sysctl(const struct spec *s, const struct spec_sysctl *c, struct fault *f);
-int plan_check_labels(struct plan *p, const struct spec_process *proc, const char *mount_label, struct fault *f);
+int plan_check_labels(struct plan *p, const struct spec_process *proc, const char *mount_label,
+		      struct fault *f);
 bool plan_selinux(void);
 /* The daemon's own namespace of this kind is the one at path. */
 bool plan_same_ns(const char *path, enum spec_ns_kind kind);
 bool plan_is_new(const struct spec *s, enum spec_ns_kind kind);
 
 /* userns.c: a user namespace with these mappings and nobody in it; the caller closes *fd */
-int userns_open(const struct spec_idmaps *uids, const struct spec_idmaps *gids, int *fd, struct fault *f);
+int userns_open(const struct spec_idmaps *uids, const struct spec_idmaps *gids, int *fd,
+		struct fault *f);
 /* "0 100000 65536\n" lines, malloc'ed. */
 char *userns_map(const struct spec_idmaps *maps);
 int userns_write(pid_t pid, const char *uid_map, const char *gid_map, struct fault *f);

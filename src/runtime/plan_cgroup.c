@@ -13,8 +13,8 @@
 #include "runtime/cgroup_internal.h"
 #include "runtime/plan.h"
 
-static struct plan_mount *add_mount(struct plan *p, const char *type, const char *source, const char *dest, const char *data,
-				    const struct mount_opts *o)
+static struct plan_mount *add_mount(struct plan *p, const char *type, const char *source,
+				    const char *dest, const char *data, const struct mount_opts *o)
 {
 	struct plan_mount *m = plan_alloc(p, sizeof(*m));
 	struct plan_op *op = plan_add(p, PLAN_MOUNT, "mount cgroup to", dest);
@@ -48,7 +48,8 @@ static char *controllers(struct plan *p, const char *names)
 }
 
 /* One hierarchy at dest: mounted in a namespace of its own, else the group's folder bound. */
-static int add_hierarchy(struct plan *p, const struct launch_request *r, const struct cgroup_hierarchy *h, const char *dest,
+static int add_hierarchy(struct plan *p, const struct launch_request *r,
+			 const struct cgroup_hierarchy *h, const char *dest,
 			 const struct mount_opts *o, struct fault *f)
 {
 	struct mount_opts opts = *o;
@@ -58,10 +59,14 @@ static int add_hierarchy(struct plan *p, const struct launch_request *r, const s
 
 	if (plan_is_new(r->spec, SPEC_NS_CGROUP)) {
 		data = h->v2 ? plan_strdup(p, "") : controllers(p, h->names);
-		return add_mount(p, h->v2 ? "cgroup2" : "cgroup", h->v2 ? "cgroup2" : "cgroup", dest, data, &opts) ? 0 : plan_no_memory(f);
+		return add_mount(p, h->v2 ? "cgroup2" : "cgroup", h->v2 ? "cgroup2" : "cgroup",
+				 dest, data, &opts)
+			       ? 0
+			       : plan_no_memory(f);
 	}
 	opts.bind = opts.recursive = true;
-	m = add_mount(p, NULL, plan_printf(p, "%s%s", h->mount, cgroup_path(r->cgroup)), dest, "", &opts);
+	m = add_mount(p, NULL, plan_printf(p, "%s%s", h->mount, cgroup_path(r->cgroup)), dest, "",
+		      &opts);
 	if (!m || !m->source)
 		return plan_no_memory(f);
 	if (p->new_user || p->user_by_path) {
@@ -74,7 +79,8 @@ static int add_hierarchy(struct plan *p, const struct launch_request *r, const s
 	return 0;
 }
 
-static int add_links(struct plan *p, const char *names, const char *dest, const char *folder, struct fault *f)
+static int add_links(struct plan *p, const char *names, const char *dest, const char *folder,
+		     struct fault *f)
 {
 	if (!strchr(names, ',') || strchr(names, '='))
 		return 0;
@@ -92,7 +98,8 @@ static int add_links(struct plan *p, const char *names, const char *dest, const 
 	return 0;
 }
 
-static int add_v1(struct plan *p, const struct launch_request *r, const char *dest, const struct mount_opts *o, struct fault *f)
+static int add_v1(struct plan *p, const struct launch_request *r, const char *dest,
+		  const struct mount_opts *o, struct fault *f)
 {
 	const struct cgroup_host *host = r->cgroup->host;
 	struct mount_opts tmpfs = *o, inner = *o;
@@ -135,12 +142,14 @@ static int add_v1(struct plan *p, const struct launch_request *r, const char *de
 	return 0;
 }
 
-int plan_cgroup_mount(struct plan *p, const struct launch_request *r, const struct spec_mount *m, struct mount_opts *o, struct fault *f)
+int plan_cgroup_mount(struct plan *p, const struct launch_request *r, const struct spec_mount *m,
+		      struct mount_opts *o, struct fault *f)
 {
 	const struct cgroup_host *host;
 
 	if (!r->cgroup) {
-		fault_set(f, FAULT_FAILED_PRECONDITION, 0, "mount %s to %s: the container has no cgroup", m->type, m->destination);
+		fault_set(f, FAULT_FAILED_PRECONDITION, 0,
+			  "mount %s to %s: the container has no cgroup", m->type, m->destination);
 		fault_at(f, "mount", m->destination);
 		return -EINVAL;
 	}
@@ -148,7 +157,9 @@ int plan_cgroup_mount(struct plan *p, const struct launch_request *r, const stru
 	if (!strcmp(m->type, "cgroup") && host->layout != CGROUP_V2)
 		return add_v1(p, r, m->destination, o, f);
 	if (host->v2 < 0) {
-		fault_set(f, FAULT_FAILED_PRECONDITION, 0, "mount %s to %s: this host has no cgroup2 hierarchy", m->type, m->destination);
+		fault_set(f, FAULT_FAILED_PRECONDITION, 0,
+			  "mount %s to %s: this host has no cgroup2 hierarchy", m->type,
+			  m->destination);
 		fault_at(f, "mount", m->destination);
 		return -EINVAL;
 	}

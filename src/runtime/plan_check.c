@@ -42,7 +42,8 @@ static int program_fault(struct fault *f, const char *name, int err, bool in_pat
 	bool missing = err == ENOENT || err == ENOTDIR;
 
 	fault_set(f, missing ? FAULT_NOT_FOUND : FAULT_FAILED_PRECONDITION, err, "%s%s %s",
-		  missing ? "program not found" : "program cannot be executed", missing && in_path ? " in PATH" : "", name);
+		  missing ? "program not found" : "program cannot be executed",
+		  missing && in_path ? " in PATH" : "", name);
 	fault_at(f, "find program", name);
 	fault_arg(f, "process.args");
 	if (f)
@@ -91,7 +92,8 @@ static int search(struct plan *p, int root, const char *cwd, const char *name, i
 	return 0;
 }
 
-int plan_check_program(struct plan *p, const struct launch_request *r, const char *root, struct fault *f)
+int plan_check_program(struct plan *p, const struct launch_request *r, const char *root,
+		       struct fault *f)
 {
 	const char *name = r->spec->process.args.v[0];
 	const char *cwd = r->spec->process.cwd ? r->spec->process.cwd : "/";
@@ -120,7 +122,8 @@ int plan_check_program(struct plan *p, const struct launch_request *r, const cha
 		if (!strchr(name, '/')) {
 			e = search(p, fd, cwd, name, &err);
 		} else {
-			char *path = name[0] == '/' ? plan_strdup(p, name) : plan_printf(p, "%s/%s", cwd, name);
+			char *path = name[0] == '/' ? plan_strdup(p, name)
+						    : plan_printf(p, "%s/%s", cwd, name);
 
 			e = path ? look_at(fd, path) : -ENOMEM;
 			err = e == -ENOMEM ? 0 : -e;
@@ -141,14 +144,14 @@ static const struct {
 	const char *key; /* a final '.' or '/' is a prefix */
 	enum spec_ns_kind ns;
 } sysctls[] = {
-	{ "kernel.msgmax", SPEC_NS_IPC },     { "kernel.msgmnb", SPEC_NS_IPC },
-	{ "kernel.msgmni", SPEC_NS_IPC },     { "kernel.msg_next_id", SPEC_NS_IPC },
-	{ "kernel.sem", SPEC_NS_IPC },	      { "kernel.sem_next_id", SPEC_NS_IPC },
-	{ "kernel.shmall", SPEC_NS_IPC },     { "kernel.shmmax", SPEC_NS_IPC },
-	{ "kernel.shmmni", SPEC_NS_IPC },     { "kernel.shm_next_id", SPEC_NS_IPC },
+	{ "kernel.msgmax", SPEC_NS_IPC },      { "kernel.msgmnb", SPEC_NS_IPC },
+	{ "kernel.msgmni", SPEC_NS_IPC },      { "kernel.msg_next_id", SPEC_NS_IPC },
+	{ "kernel.sem", SPEC_NS_IPC },	       { "kernel.sem_next_id", SPEC_NS_IPC },
+	{ "kernel.shmall", SPEC_NS_IPC },      { "kernel.shmmax", SPEC_NS_IPC },
+	{ "kernel.shmmni", SPEC_NS_IPC },      { "kernel.shm_next_id", SPEC_NS_IPC },
 	{ "kernel.auto_msgmni", SPEC_NS_IPC }, { "kernel.shm_rmid_forced", SPEC_NS_IPC },
-	{ "fs.mqueue.", SPEC_NS_IPC },	      { "net.", SPEC_NS_NETWORK },
-	{ "kernel.domainname", SPEC_NS_UTS }, { "user.", SPEC_NS_USER },
+	{ "fs.mqueue.", SPEC_NS_IPC },	       { "net.", SPEC_NS_NETWORK },
+	{ "kernel.domainname", SPEC_NS_UTS },  { "user.", SPEC_NS_USER },
 };
 
 static bool sysctl_is(const char *key, const char *name)
@@ -164,18 +167,21 @@ int plan_check_sysctl(const struct spec *s, const struct spec_sysctl *c, struct 
 	const char *why = "it is not of a namespace, so it would change the host";
 
 	/* two separators in a row, and names of dots, lead elsewhere */
-	if (!*c->key || strstr(c->key, "..") || strstr(c->key, "//") || strstr(c->key, "./") || strstr(c->key, "/.") || *c->key == '/' ||
-	    *c->key == '.') {
+	if (!*c->key || strstr(c->key, "..") || strstr(c->key, "//") || strstr(c->key, "./") ||
+	    strstr(c->key, "/.") || *c->key == '/' || *c->key == '.') {
 		why = "not a name";
 	} else {
 		for (size_t i = 0; i < ARRAY_SIZE(sysctls); i++) {
 			if (!sysctl_is(c->key, sysctls[i].key))
 				continue;
 			if (s->ns[sysctls[i].ns].given &&
-			    !(s->ns[sysctls[i].ns].path && plan_same_ns(s->ns[sysctls[i].ns].path, sysctls[i].ns)))
+			    !(s->ns[sysctls[i].ns].path &&
+			      plan_same_ns(s->ns[sysctls[i].ns].path, sysctls[i].ns)))
 				return 0;
-			fault_set(f, FAULT_INVALID_ARGUMENT, 0, "linux.sysctl %s: needs a namespace of the kind %s, and the container has the host's",
-				  c->key, spec_ns_name(sysctls[i].ns));
+			fault_set(
+				f, FAULT_INVALID_ARGUMENT, 0,
+				"linux.sysctl %s: needs a namespace of the kind %s, and the container has the host's",
+				c->key, spec_ns_name(sysctls[i].ns));
 			fault_arg(f, "linux.sysctl");
 			return -EINVAL;
 		}
@@ -194,7 +200,8 @@ bool plan_selinux(void)
 
 static bool apparmor(void)
 {
-	CLEANUP_CLOSE int fd = open("/sys/module/apparmor/parameters/enabled", O_RDONLY | O_CLOEXEC);
+	CLEANUP_CLOSE int fd = open("/sys/module/apparmor/parameters/enabled",
+				    O_RDONLY | O_CLOEXEC);
 	char c = 0;
 
 	return fd >= 0 && read(fd, &c, 1) == 1 && c == 'Y';
@@ -202,15 +209,20 @@ static bool apparmor(void)
 
 static int no_module(struct fault *f, const char *argument, const char *module, const char *value)
 {
-	fault_set(f, FAULT_FAILED_PRECONDITION, 0, "%s \"%s\": this host runs without %s", argument, value, module);
+	fault_set(f, FAULT_FAILED_PRECONDITION, 0, "%s \"%s\": this host runs without %s", argument,
+		  value, module);
 	fault_arg(f, argument);
 	return -EOPNOTSUPP;
 }
 
-int plan_check_labels(struct plan *p, const struct spec_process *proc, const char *mount_label, struct fault *f)
+int plan_check_labels(struct plan *p, const struct spec_process *proc, const char *mount_label,
+		      struct fault *f)
 {
-	const char *profile = proc->apparmor_profile && *proc->apparmor_profile ? proc->apparmor_profile : NULL;
-	const char *label = proc->selinux_label && *proc->selinux_label ? proc->selinux_label : NULL;
+	const char *profile = proc->apparmor_profile && *proc->apparmor_profile
+				      ? proc->apparmor_profile
+				      : NULL;
+	const char *label = proc->selinux_label && *proc->selinux_label ? proc->selinux_label
+									: NULL;
 
 	if (mount_label && *mount_label && !plan_selinux())
 		return no_module(f, "linux.mountLabel", "SELinux", mount_label);
@@ -223,7 +235,9 @@ int plan_check_labels(struct plan *p, const struct spec_process *proc, const cha
 		profile = NULL;
 	}
 	if (label && profile)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "process.selinuxLabel and process.apparmorProfile exclude each other");
+		return fault_set(
+			f, FAULT_INVALID_ARGUMENT, 0,
+			"process.selinuxLabel and process.apparmorProfile exclude each other");
 	if (label) {
 		p->label = label;
 		p->label_file = "/proc/self/attr/exec";
@@ -231,7 +245,9 @@ int plan_check_labels(struct plan *p, const struct spec_process *proc, const cha
 		p->label = plan_printf(p, "exec %s", profile);
 		if (!p->label)
 			return plan_no_memory(f);
-		p->label_file = access("/proc/self/attr/apparmor/exec", F_OK) ? "/proc/self/attr/exec" : "/proc/self/attr/apparmor/exec";
+		p->label_file = access("/proc/self/attr/apparmor/exec", F_OK)
+					? "/proc/self/attr/exec"
+					: "/proc/self/attr/apparmor/exec";
 	}
 	return 0;
 }

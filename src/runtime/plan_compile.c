@@ -38,7 +38,8 @@ bool plan_same_ns(const char *path, enum spec_ns_kind kind)
 	char own[64];
 
 	snprintf(own, sizeof(own), "/proc/self/ns/%s", spec_ns_proc(kind));
-	return !stat(path, &theirs) && !stat(own, &ours) && theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+	return !stat(path, &theirs) && !stat(own, &ours) && theirs.st_dev == ours.st_dev &&
+	       theirs.st_ino == ours.st_ino;
 }
 
 static const char *id_map(struct plan *p, const struct spec_idmaps *maps)
@@ -57,7 +58,8 @@ static uint32_t set_up_id(const struct spec_idmaps *maps, uint32_t own)
 	return maps->n ? own : 0;
 }
 
-static int add_open_ns(struct plan *p, const struct spec *s, enum spec_ns_kind kind, int *slot, struct fault *f)
+static int add_open_ns(struct plan *p, const struct spec *s, enum spec_ns_kind kind, int *slot,
+		       struct fault *f)
 {
 	struct plan_open *o = plan_add_open(p, PLAN_OPEN_NS, s->ns[kind].path);
 
@@ -71,15 +73,17 @@ static int add_open_ns(struct plan *p, const struct spec *s, enum spec_ns_kind k
 static int join_paths(struct plan *p, const struct spec *s, struct fault *f)
 {
 	/* the user namespace last: with the host's rights any other can be joined */
-	static const enum spec_ns_kind order[] = { SPEC_NS_PID,	   SPEC_NS_NETWORK, SPEC_NS_IPC,  SPEC_NS_UTS,
-						   SPEC_NS_CGROUP, SPEC_NS_TIME,    SPEC_NS_MOUNT, SPEC_NS_USER };
+	static const enum spec_ns_kind order[] = { SPEC_NS_PID,	  SPEC_NS_NETWORK, SPEC_NS_IPC,
+						   SPEC_NS_UTS,	  SPEC_NS_CGROUP,  SPEC_NS_TIME,
+						   SPEC_NS_MOUNT, SPEC_NS_USER };
 
 	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
 		enum spec_ns_kind kind = order[i];
 		struct plan_op *op;
 		int slot = -1, r;
 
-		if (!s->ns[kind].given || !s->ns[kind].path || (kind == SPEC_NS_USER && !p->user_by_path))
+		if (!s->ns[kind].given || !s->ns[kind].path ||
+		    (kind == SPEC_NS_USER && !p->user_by_path))
 			continue;
 		r = add_open_ns(p, s, kind, &slot, f);
 		if (r < 0)
@@ -99,7 +103,8 @@ static int join_paths(struct plan *p, const struct spec *s, struct fault *f)
 	return 0;
 }
 
-static int add(struct plan *p, enum plan_kind kind, const char *step, const char *path, unsigned long flags, struct fault *f)
+static int add(struct plan *p, enum plan_kind kind, const char *step, const char *path,
+	       unsigned long flags, struct fault *f)
 {
 	struct plan_op *op = plan_add(p, kind, step, path);
 
@@ -118,7 +123,9 @@ static int time_text(struct plan *p, const struct spec *s, struct fault *f)
 		return plan_no_memory(f);
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (s->time_offsets[i].given)
-			at += sprintf(at, "%s %lld %u\n", names[i], (long long)s->time_offsets[i].secs, s->time_offsets[i].nanosecs);
+			at += sprintf(at, "%s %lld %u\n", names[i],
+				      (long long)s->time_offsets[i].secs,
+				      s->time_offsets[i].nanosecs);
 	p->time_offsets = out;
 	return 0;
 }
@@ -132,27 +139,32 @@ static int namespaces(struct plan *p, const struct launch_request *r, struct fau
 	int e;
 
 	if (offsets && !plan_is_new(s, SPEC_NS_TIME))
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "linux.timeOffsets needs a new time namespace");
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "linux.timeOffsets needs a new time namespace");
 	if (p->new_user) {
 		if (!s->uid_mappings.n || !s->gid_mappings.n)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
-					 "a new user namespace needs linux.uidMappings and linux.gidMappings");
+			return fault_set(
+				f, FAULT_INVALID_ARGUMENT, 0,
+				"a new user namespace needs linux.uidMappings and linux.gidMappings");
 		p->uid_map = id_map(p, &s->uid_mappings);
 		p->gid_map = id_map(p, &s->gid_mappings);
 		if (!p->uid_map || !p->gid_map)
 			return plan_no_memory(f);
 	} else if ((s->uid_mappings.n || s->gid_mappings.n) && !p->user_by_path) {
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "linux.uidMappings and linux.gidMappings need a user namespace");
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "linux.uidMappings and linux.gidMappings need a user namespace");
 	}
 	for (int k = 0; k < SPEC_NS_KINDS; k++)
-		if (plan_is_new(s, (enum spec_ns_kind)k) && k != SPEC_NS_CGROUP && k != SPEC_NS_TIME)
+		if (plan_is_new(s, (enum spec_ns_kind)k) && k != SPEC_NS_CGROUP &&
+		    k != SPEC_NS_TIME)
 			fresh |= (uint64_t)(unsigned)spec_ns_flag((enum spec_ns_kind)k);
 	own_time = plan_is_new(s, SPEC_NS_TIME) && (offsets || p->user_by_path);
 	if (plan_is_new(s, SPEC_NS_TIME) && !own_time)
 		fresh |= CLONE_NEWTIME;
 	if (offsets && (e = time_text(p, s, f)) < 0)
 		return e;
-	if (r->cgroup && (e = add(p, PLAN_CGROUPS, "join cgroup", cgroup_path(r->cgroup), 0, f)) < 0)
+	if (r->cgroup &&
+	    (e = add(p, PLAN_CGROUPS, "join cgroup", cgroup_path(r->cgroup), 0, f)) < 0)
 		return e;
 	p->cgroup = r->cgroup;
 	e = join_paths(p, s, f);
@@ -161,7 +173,8 @@ static int namespaces(struct plan *p, const struct launch_request *r, struct fau
 	if (!p->user_by_path) {
 		p->clone_flags = fresh;
 	} else {
-		struct plan_op *op = plan_add(p, PLAN_IDS, "become root of the user namespace", NULL);
+		struct plan_op *op = plan_add(p, PLAN_IDS, "become root of the user namespace",
+					      NULL);
 
 		if (!op)
 			return plan_no_memory(f);
@@ -193,7 +206,8 @@ static int namespaces(struct plan *p, const struct launch_request *r, struct fau
 		op->ids.uid = set_up_id(&s->uid_mappings, s->process.uid);
 		op->ids.gid = set_up_id(&s->gid_mappings, s->process.gid);
 	}
-	if (plan_is_new(s, SPEC_NS_CGROUP) && (e = add(p, PLAN_UNSHARE, "cgroup namespace", NULL, CLONE_NEWCGROUP, f)) < 0)
+	if (plan_is_new(s, SPEC_NS_CGROUP) &&
+	    (e = add(p, PLAN_UNSHARE, "cgroup namespace", NULL, CLONE_NEWCGROUP, f)) < 0)
 		return e;
 	e = add(p, PLAN_KEYRING, "session keyring", NULL, 0, f);
 	if (!e && p->label)
@@ -206,7 +220,8 @@ static int need_ns(const struct spec *s, enum spec_ns_kind kind, const char *wha
 {
 	if (s->ns[kind].given)
 		return 0;
-	fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s needs a namespace of the kind %s: without one it would change the host", what,
+	fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+		  "%s needs a namespace of the kind %s: without one it would change the host", what,
 		  spec_ns_name(kind));
 	return -EINVAL;
 }
@@ -263,7 +278,8 @@ static int names_and_sysctls(struct plan *p, const struct spec *s, struct fault 
 	return e;
 }
 
-static int add_hooks(struct plan *p, const struct spec *s, enum spec_hook_kind kind, bool started, struct fault *f)
+static int add_hooks(struct plan *p, const struct spec *s, enum spec_hook_kind kind, bool started,
+		     struct fault *f)
 {
 	for (size_t i = 0; i < s->hooks[kind].n; i++) {
 		const struct spec_hook *from = &s->hooks[kind].v[i];
@@ -278,9 +294,10 @@ static int add_hooks(struct plan *p, const struct spec *s, enum spec_hook_kind k
 		h->envp = from->env.n ? from->env.v : empty + 1;
 		empty[0] = from->path;
 		h->argv = from->args.n ? from->args.v : empty;
-		h->timeout_ms = from->timeout == SPEC_ABSENT	? (int)LIMIT_HOOK_SECONDS_DEFAULT * 1000 :
-				from->timeout > INT_MAX / 1000 ? INT_MAX :
-								 (int)from->timeout * 1000;
+		h->timeout_ms = from->timeout == SPEC_ABSENT
+					? (int)LIMIT_HOOK_SECONDS_DEFAULT * 1000
+				: from->timeout > INT_MAX / 1000 ? INT_MAX
+								 : (int)from->timeout * 1000;
 		h->started = started;
 		op->hook = h;
 		p->hooks_inside = true;
@@ -302,13 +319,15 @@ static int cover_paths(struct plan *p, const struct spec *s, struct fault *f)
 	int e = 0;
 
 	for (size_t i = 0; i < s->n_mounts; i++)
-		if (s->mounts[i].type && !strcmp(s->mounts[i].type, "proc") && !strcmp(s->mounts[i].destination, "/proc"))
+		if (s->mounts[i].type && !strcmp(s->mounts[i].type, "proc") &&
+		    !strcmp(s->mounts[i].destination, "/proc"))
 			proc = true;
 	for (size_t i = 0; !e && i < s->masked_paths.n; i++)
-		e = add(p, PLAN_MASK, "mask", s->masked_paths.v[i], proc && !strncmp(s->masked_paths.v[i], "/proc/", 6), f);
+		e = add(p, PLAN_MASK, "mask", s->masked_paths.v[i],
+			proc && !strncmp(s->masked_paths.v[i], "/proc/", 6), f);
 	for (size_t i = 0; !e && i < s->readonly_paths.n; i++)
-		e = add(p, PLAN_READONLY, "make read-only", s->readonly_paths.v[i], proc && !strncmp(s->readonly_paths.v[i], "/proc/", 6),
-			f);
+		e = add(p, PLAN_READONLY, "make read-only", s->readonly_paths.v[i],
+			proc && !strncmp(s->readonly_paths.v[i], "/proc/", 6), f);
 	return e;
 }
 
@@ -316,19 +335,20 @@ static int cover_paths(struct plan *p, const struct spec *s, struct fault *f)
 static int foreign_mounts(struct plan *p, const struct launch_request *r, struct fault *f)
 {
 	const struct spec *s = r->spec;
-	const char *what = s->n_mounts		 ? "mounts" :
-			   r->n_rootfs		 ? "a rootfs list" :
-			   s->masked_paths.n	 ? "linux.maskedPaths" :
-			   s->readonly_paths.n	 ? "linux.readonlyPaths" :
-			   s->root_readonly	 ? "root.readonly" :
-			   s->rootfs_propagation ? "linux.rootfsPropagation" :
-			   s->n_devices		 ? "linux.devices" :
-						   NULL;
+	const char *what = s->n_mounts		   ? "mounts"
+			   : r->n_rootfs	   ? "a rootfs list"
+			   : s->masked_paths.n	   ? "linux.maskedPaths"
+			   : s->readonly_paths.n   ? "linux.readonlyPaths"
+			   : s->root_readonly	   ? "root.readonly"
+			   : s->rootfs_propagation ? "linux.rootfsPropagation"
+			   : s->n_devices	   ? "linux.devices"
+						   : NULL;
 	const char *root;
 	int e;
 
 	if (what) {
-		fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s: a new mount namespace is needed", what);
+		fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s: a new mount namespace is needed",
+			  what);
 		return -EINVAL;
 	}
 	if (s->ns[SPEC_NS_MOUNT].given) {
@@ -352,7 +372,8 @@ static int foreign_mounts(struct plan *p, const struct launch_request *r, struct
 static int own_mounts(struct plan *p, const struct launch_request *r, struct fault *f)
 {
 	const struct spec *s = r->spec;
-	unsigned long propagation = s->rootfs_propagation ? s->rootfs_propagation : MS_SLAVE | MS_REC;
+	unsigned long propagation = s->rootfs_propagation ? s->rootfs_propagation
+							  : MS_SLAVE | MS_REC;
 	int e;
 
 	p->shared_root = propagation & MS_SHARED;
@@ -381,8 +402,8 @@ static int own_mounts(struct plan *p, const struct launch_request *r, struct fau
 	if (!e && s->root_readonly)
 		e = add(p, PLAN_ROOT_RO, "make read-only", "root", 0, f);
 	if (!e)
-		e = r->no_pivot_root ? add(p, PLAN_CHROOT, "chroot", NULL, 0, f) :
-				       add(p, PLAN_PIVOT, "pivot_root", NULL, p->shared_root, f);
+		e = r->no_pivot_root ? add(p, PLAN_CHROOT, "chroot", NULL, 0, f)
+				     : add(p, PLAN_PIVOT, "pivot_root", NULL, p->shared_root, f);
 	/* not before: pivot_root takes no shared mount */
 	if (!e && s->rootfs_propagation)
 		e = add(p, PLAN_ROOT_PROPAGATE, "propagation of", "root", s->rootfs_propagation, f);
@@ -392,7 +413,8 @@ static int own_mounts(struct plan *p, const struct launch_request *r, struct fau
 /* Hooks that run inside, and what the parent does after the clone, need a word from it. */
 static int wait_for_state(struct plan *p, const struct spec *s, struct fault *f)
 {
-	if (p->waits || (!s->hooks[SPEC_HOOK_CREATE_CONTAINER].n && !s->hooks[SPEC_HOOK_START_CONTAINER].n))
+	if (p->waits ||
+	    (!s->hooks[SPEC_HOOK_CREATE_CONTAINER].n && !s->hooks[SPEC_HOOK_START_CONTAINER].n))
 		return 0;
 	p->waits = true;
 	return add(p, PLAN_WAIT, "state for hooks", NULL, 0, f);
@@ -404,12 +426,14 @@ int plan_compile(struct plan *p, const struct launch_request *r, struct fault *f
 	int e;
 
 	if (s->has_intel_rdt) {
-		fault_set(f, FAULT_UNIMPLEMENTED, 0, "linux.intelRdt: resource control groups (resctrl) are not supported");
+		fault_set(f, FAULT_UNIMPLEMENTED, 0,
+			  "linux.intelRdt: resource control groups (resctrl) are not supported");
 		fault_arg(f, "linux.intelRdt");
 		return -EOPNOTSUPP;
 	}
 	p->new_user = plan_is_new(s, SPEC_NS_USER);
-	p->user_by_path = s->ns[SPEC_NS_USER].path && !plan_same_ns(s->ns[SPEC_NS_USER].path, SPEC_NS_USER);
+	p->user_by_path = s->ns[SPEC_NS_USER].path &&
+			  !plan_same_ns(s->ns[SPEC_NS_USER].path, SPEC_NS_USER);
 	e = plan_process_early(p, r, f);
 	if (!e)
 		e = namespaces(p, r, f);

@@ -23,8 +23,9 @@ static const struct {
 static const struct {
 	const char *path, *target;
 } links[] = {
-	{ "/dev/fd", "/proc/self/fd" },	      { "/dev/stdin", "/proc/self/fd/0" },  { "/dev/stdout", "/proc/self/fd/1" },
-	{ "/dev/stderr", "/proc/self/fd/2" }, { "/dev/core", "/proc/kcore" },	    { "/dev/ptmx", "pts/ptmx" },
+	{ "/dev/fd", "/proc/self/fd" },	      { "/dev/stdin", "/proc/self/fd/0" },
+	{ "/dev/stdout", "/proc/self/fd/1" }, { "/dev/stderr", "/proc/self/fd/2" },
+	{ "/dev/core", "/proc/kcore" },	      { "/dev/ptmx", "pts/ptmx" },
 };
 
 static bool host_dev(const struct spec *s)
@@ -36,7 +37,8 @@ static bool host_dev(const struct spec *s)
 		if (strcmp(m->destination, "/dev") && strcmp(m->destination, "/dev/"))
 			continue;
 		for (size_t k = 0; k < m->options.n; k++)
-			bind |= !strcmp(m->options.v[k], "bind") || !strcmp(m->options.v[k], "rbind");
+			bind |= !strcmp(m->options.v[k], "bind") ||
+				!strcmp(m->options.v[k], "rbind");
 		if (bind)
 			return true;
 	}
@@ -110,7 +112,8 @@ int plan_devices(struct plan *p, const struct launch_request *r, struct fault *f
 			return plan_no_memory(f);
 		d->mode = (mode_t)(from->file_mode == SPEC_ABSENT ? 0666 : from->file_mode) & 07777;
 		d->mode |= from->type == 'b' ? S_IFBLK : from->type == 'p' ? S_IFIFO : S_IFCHR;
-		d->rdev = from->type == 'p' ? 0 : makedev((unsigned)from->major, (unsigned)from->minor);
+		d->rdev = from->type == 'p' ? 0
+					    : makedev((unsigned)from->major, (unsigned)from->minor);
 		d->uid = from->uid == SPEC_ABSENT ? 0 : (uid_t)from->uid;
 		d->gid = from->gid == SPEC_ABSENT ? 0 : (gid_t)from->gid;
 		/* a user namespace may make a FIFO, and has to borrow any node from the host */

@@ -17,7 +17,8 @@
 #define CLONE_NEWTIME 0x00000080
 #endif
 
-static int add(struct plan *p, enum plan_kind kind, const char *step, const char *path, struct fault *f)
+static int add(struct plan *p, enum plan_kind kind, const char *step, const char *path,
+	       struct fault *f)
 {
 	return plan_add(p, kind, step, path) ? 0 : plan_no_memory(f);
 }
@@ -36,7 +37,8 @@ static uint64_t foreign(const struct launch_request *r)
 
 		if (r->container_spec && !r->container_spec->ns[k].given)
 			continue;
-		snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)r->join_pid, spec_ns_proc(kind));
+		snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)r->join_pid,
+			 spec_ns_proc(kind));
 		if ((!r->container_spec || kind == SPEC_NS_USER) && plan_same_ns(path, kind))
 			continue;
 		flags |= (uint64_t)(unsigned)spec_ns_flag(kind);
@@ -69,7 +71,8 @@ int plan_join(struct plan *p, const struct launch_request *r, struct fault *f)
 	}
 	if (!(flags & CLONE_NEWNS)) {
 		/* no mount namespace of its own: its root is a chroot's */
-		struct plan_open *o = plan_add_open(p, PLAN_OPEN_PATH, plan_printf(p, "/proc/%d/root", (int)r->join_pid));
+		struct plan_open *o = plan_add_open(
+			p, PLAN_OPEN_PATH, plan_printf(p, "/proc/%d/root", (int)r->join_pid));
 
 		if (!o || !o->path)
 			return plan_no_memory(f);

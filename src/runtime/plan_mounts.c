@@ -24,24 +24,28 @@
 #define DATA_MAX 65536 /* of options joined, before it is cut to what mount(2) takes */
 #define DATA_PAGE 4096
 
-static int bad(struct fault *f, const struct spec_mount *m, size_t i, enum fault_code code, int err, const char *why, const char *what)
+static int bad(struct fault *f, const struct spec_mount *m, size_t i, enum fault_code code, int err,
+	       const char *why, const char *what)
 {
 	char argument[32];
 
 	snprintf(argument, sizeof(argument), "mounts[%zu]", i);
-	fault_set(f, code, err, "mounts[%zu] (%s): %s%s%s", i, m->destination, why, what ? " " : "", what ? what : "");
+	fault_set(f, code, err, "mounts[%zu] (%s): %s%s%s", i, m->destination, why, what ? " " : "",
+		  what ? what : "");
 	fault_at(f, "mount", m->destination);
 	fault_arg(f, argument);
 	return err ? -err : -EINVAL;
 }
 
-int plan_root_path(struct plan *p, const struct launch_request *r, const char **path, struct fault *f)
+int plan_root_path(struct plan *p, const struct launch_request *r, const char **path,
+		   struct fault *f)
 {
 	const char *root = r->spec->root_path;
 
 	if (root && *root && root[0] != '/') {
 		if (!r->bundle || !*r->bundle) {
-			fault_set(f, FAULT_INVALID_ARGUMENT, 0, "root.path \"%s\" is relative, and there is no bundle", root);
+			fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				  "root.path \"%s\" is relative, and there is no bundle", root);
 			fault_arg(f, "root.path");
 			return -EINVAL;
 		}
@@ -97,7 +101,8 @@ static int shorten_overlay(struct plan *p, char *data, struct plan_mount *out)
 	if (!copy || !out->from)
 		return -ENOMEM;
 	for (to = copy; *from;) {
-		if (from != data && (from[-1] == '=' || from[-1] == ':') && !strncmp(from, common, len)) {
+		if (from != data && (from[-1] == '=' || from[-1] == ':') &&
+		    !strncmp(from, common, len)) {
 			from += len;
 			if (!*from || *from == ':' || *from == ',')
 				*to++ = '.';
@@ -112,7 +117,8 @@ static int shorten_overlay(struct plan *p, char *data, struct plan_mount *out)
 }
 
 /* Options to flags and data; data that is too long for the kernel is shortened where that can be done. */
-static int take_options(struct plan *p, const char *const *options, size_t n, const char *type, struct plan_mount *out)
+static int take_options(struct plan *p, const char *const *options, size_t n, const char *type,
+			struct plan_mount *out)
 {
 	CLEANUP_FREE char *big = NULL;
 	char small[1024], *data = small;
@@ -134,8 +140,8 @@ static int take_options(struct plan *p, const char *const *options, size_t n, co
 	return out->data ? 0 : -ENOMEM;
 }
 
-static int idmap_of(struct plan *p, const struct launch_request *r, const struct spec_mount *m, const struct mount_opts *o,
-		    struct plan_open *open, struct fault *f)
+static int idmap_of(struct plan *p, const struct launch_request *r, const struct spec_mount *m,
+		    const struct mount_opts *o, struct plan_open *open, struct fault *f)
 {
 	struct spec_idmaps *maps;
 
@@ -153,7 +159,8 @@ static int idmap_of(struct plan *p, const struct launch_request *r, const struct
 		}
 		open->uids = &maps[0];
 		open->gids = &maps[1];
-		return mount_opts_idmap(o->idmap_arg, &r->spec->uid_mappings, &r->spec->gid_mappings, maps[0].v, &maps[0].n, maps[1].v,
+		return mount_opts_idmap(o->idmap_arg, &r->spec->uid_mappings,
+					&r->spec->gid_mappings, maps[0].v, &maps[0].n, maps[1].v,
 					&maps[1].n, f);
 	}
 	if (!m->uid_mappings.n && !m->gid_mappings.n) {
@@ -161,26 +168,29 @@ static int idmap_of(struct plan *p, const struct launch_request *r, const struct
 		open->gids = &r->spec->gid_mappings;
 	}
 	if (!open->uids->n || !open->gids->n)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "mount %s: an id-mapped mount needs uidMappings and gidMappings",
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "mount %s: an id-mapped mount needs uidMappings and gidMappings",
 				 m->destination);
 	return 0;
 }
 
-static int plan_bind(struct plan *p, const struct launch_request *r, const struct spec_mount *m, size_t i, struct plan_mount *out,
-		     struct fault *f)
+static int plan_bind(struct plan *p, const struct launch_request *r, const struct spec_mount *m,
+		     size_t i, struct plan_mount *out, struct fault *f)
 {
 	bool mapped = out->opts.idmap || m->uid_mappings.n || m->gid_mappings.n;
 	struct stat st;
 
 	if (*out->data)
-		return bad(f, m, i, FAULT_INVALID_ARGUMENT, 0, "a bind mount has no option", out->data);
+		return bad(f, m, i, FAULT_INVALID_ARGUMENT, 0, "a bind mount has no option",
+			   out->data);
 	if (out->opts.remount)
 		return 0;
 	if (!out->source || !*out->source)
 		return bad(f, m, i, FAULT_INVALID_ARGUMENT, 0, "a bind mount needs a source", NULL);
 	if (out->source[0] != '/') {
 		if (!r->bundle || !*r->bundle)
-			return bad(f, m, i, FAULT_INVALID_ARGUMENT, 0, "a relative source needs a bundle:", out->source);
+			return bad(f, m, i, FAULT_INVALID_ARGUMENT, 0,
+				   "a relative source needs a bundle:", out->source);
 		out->source = plan_printf(p, "%s/%s", r->bundle, out->source);
 		if (!out->source)
 			return plan_no_memory(f);
@@ -193,7 +203,8 @@ static int plan_bind(struct plan *p, const struct launch_request *r, const struc
 		struct plan_op *op = plan_add(p, PLAN_SYMLINK, "symlink", out->dest);
 
 		if (n < 0)
-			return bad(f, m, i, fault_code_of_errno(errno), errno, "source", out->source);
+			return bad(f, m, i, fault_code_of_errno(errno), errno, "source",
+				   out->source);
 		target[n] = 0;
 		if (!op || !(op->text = plan_strdup(p, target)))
 			return plan_no_memory(f);
@@ -228,15 +239,16 @@ static const char *bound_instead(const struct plan *p, const struct spec *s, con
 	return NULL;
 }
 
-static int plan_fs(struct plan *p, const struct launch_request *r, const struct spec_mount *m, size_t i, struct plan_mount *out,
-		   struct fault *f)
+static int plan_fs(struct plan *p, const struct launch_request *r, const struct spec_mount *m,
+		   size_t i, struct plan_mount *out, struct fault *f)
 {
 	const char *instead;
 
 	if (!out->type && !out->opts.remount)
 		return bad(f, m, i, FAULT_INVALID_ARGUMENT, 0, "no type, and no bind option", NULL);
 	if (out->opts.idmap || m->uid_mappings.n || m->gid_mappings.n)
-		return bad(f, m, i, FAULT_INVALID_ARGUMENT, 0, "only a bind mount can be id-mapped", NULL);
+		return bad(f, m, i, FAULT_INVALID_ARGUMENT, 0, "only a bind mount can be id-mapped",
+			   NULL);
 	if (!out->type)
 		out->type = "none";
 	instead = bound_instead(p, r->spec, out->type);
@@ -255,8 +267,10 @@ static int plan_fs(struct plan *p, const struct launch_request *r, const struct 
 		out->source = out->type;
 	/* both runc and crun let a tmpfs look like the folder it covers */
 	out->dir_mode = !strcmp(out->type, "tmpfs") && !mount_opts_has(out->data, "mode");
-	if (r->spec->mount_label && *r->spec->mount_label && (!strcmp(out->type, "tmpfs") || !strcmp(out->type, "devpts"))) {
-		out->data = plan_printf(p, "%s%scontext=\"%s\"", out->data, *out->data ? "," : "", r->spec->mount_label);
+	if (r->spec->mount_label && *r->spec->mount_label &&
+	    (!strcmp(out->type, "tmpfs") || !strcmp(out->type, "devpts"))) {
+		out->data = plan_printf(p, "%s%scontext=\"%s\"", out->data, *out->data ? "," : "",
+					r->spec->mount_label);
 		if (!out->data)
 			return plan_no_memory(f);
 	}
@@ -277,7 +291,8 @@ static int one_mount(struct plan *p, const struct launch_request *r, size_t i, s
 	out->source = m->source;
 	out->type = m->type && *m->type ? m->type : NULL;
 	if (!strcmp(out->dest, "/") || !*out->dest)
-		return bad(f, m, i, FAULT_INVALID_ARGUMENT, 0, "a mount cannot cover the root", NULL);
+		return bad(f, m, i, FAULT_INVALID_ARGUMENT, 0, "a mount cannot cover the root",
+			   NULL);
 	e = take_options(p, (const char *const *)m->options.v, m->options.n, out->type, out);
 	if (e == -ENAMETOOLONG)
 		return bad(f, m, i, FAULT_INVALID_ARGUMENT, ENAMETOOLONG, "options", NULL);
@@ -285,12 +300,15 @@ static int one_mount(struct plan *p, const struct launch_request *r, size_t i, s
 		return plan_no_memory(f);
 	if (out->type && !strcmp(out->type, "bind"))
 		out->opts.bind = true;
-	if (out->type && !out->opts.bind && (!strcmp(out->type, "cgroup") || !strcmp(out->type, "cgroup2")))
+	if (out->type && !out->opts.bind &&
+	    (!strcmp(out->type, "cgroup") || !strcmp(out->type, "cgroup2")))
 		return plan_cgroup_mount(p, r, m, &out->opts, f);
 	e = out->opts.bind ? plan_bind(p, r, m, i, out, f) : plan_fs(p, r, m, i, out, f);
 	if (e)
 		return e < 0 ? e : 0;
-	op = plan_add(p, PLAN_MOUNT, out->opts.bind ? "bind" : plan_printf(p, "mount %s to", out->type), out->dest);
+	op = plan_add(p, PLAN_MOUNT,
+		      out->opts.bind ? "bind" : plan_printf(p, "mount %s to", out->type),
+		      out->dest);
 	if (!op || !op->step)
 		return plan_no_memory(f);
 	op->mount = out;
@@ -308,8 +326,8 @@ int plan_mounts(struct plan *p, const struct launch_request *r, struct fault *f)
 	return 0;
 }
 
-static int rootfs_item(struct plan *p, const struct launch_request *r, size_t i, const char *root, struct plan_mount *out,
-		       struct fault *f)
+static int rootfs_item(struct plan *p, const struct launch_request *r, size_t i, const char *root,
+		       struct plan_mount *out, struct fault *f)
 {
 	const struct launch_mount *m = &r->rootfs[i];
 	int e;
@@ -334,7 +352,8 @@ static int rootfs_item(struct plan *p, const struct launch_request *r, size_t i,
 }
 
 /* The rootfs list, and before or between its items the root itself; `to` is the plan of who mounts. */
-static int rootfs_ops(struct plan *p, struct plan *to, const struct launch_request *r, const char *root, bool own_path, struct fault *f)
+static int rootfs_ops(struct plan *p, struct plan *to, const struct launch_request *r,
+		      const char *root, bool own_path, struct fault *f)
 {
 	struct plan_mount *mounts = plan_alloc(p, (r->n_rootfs + 1) * sizeof(*mounts));
 	struct plan_op *op;
@@ -359,7 +378,8 @@ static int rootfs_ops(struct plan *p, struct plan *to, const struct launch_reque
 	for (size_t i = 0; i < r->n_rootfs; i++) {
 		bool at_root = mounts[i].dest == root;
 
-		op = plan_add(to, at_root ? PLAN_ROOT_MOUNT : PLAN_MOUNT, "mount rootfs", mounts[i].dest);
+		op = plan_add(to, at_root ? PLAN_ROOT_MOUNT : PLAN_MOUNT, "mount rootfs",
+			      mounts[i].dest);
 		if (!op)
 			return plan_no_memory(f);
 		op->mount = &mounts[i];
@@ -390,7 +410,8 @@ int plan_rootfs(struct plan *p, const struct launch_request *r, struct fault *f)
 		return e;
 	}
 	if (!user) {
-		if (p->shared_root && !plan_add(p, PLAN_PARENT_PRIVATE, "make the rootfs' mount private", root))
+		if (p->shared_root &&
+		    !plan_add(p, PLAN_PARENT_PRIVATE, "make the rootfs' mount private", root))
 			return plan_no_memory(f);
 		return rootfs_ops(p, p, r, root, p->shared_root, f);
 	}
@@ -403,7 +424,8 @@ int plan_rootfs(struct plan *p, const struct launch_request *r, struct fault *f)
 	op->join.slot = o->slot;
 	if (!r->n_rootfs)
 		return 0;
-	if (plan_new(&p->outer) < 0 || !(op = plan_add(p->outer, PLAN_PROPAGATE, "propagation of", "/")))
+	if (plan_new(&p->outer) < 0 ||
+	    !(op = plan_add(p->outer, PLAN_PROPAGATE, "propagation of", "/")))
 		return plan_no_memory(f);
 	op->flags = MS_REC | MS_SLAVE;
 	e = rootfs_ops(p, p->outer, r, root, false, f);

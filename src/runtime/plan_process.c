@@ -31,7 +31,8 @@ static int check_caps(struct plan *p, struct fault *f)
 	missing = (p->caps.permitted | p->caps.effective) & ~ours;
 	if (!missing)
 		return 0;
-	fault_set(f, FAULT_PERMISSION_DENIED, EPERM, "process.capabilities: the daemon does not have capability number %d to give",
+	fault_set(f, FAULT_PERMISSION_DENIED, EPERM,
+		  "process.capabilities: the daemon does not have capability number %d to give",
 		  __builtin_ctzll(missing));
 	fault_arg(f, "process.capabilities");
 	return -EPERM;
@@ -86,9 +87,11 @@ static int cpu_list(const char *text, struct plan_bits *out)
 	return 0;
 }
 
-static int add_affinity(struct plan *p, const struct spec_process *proc, size_t which, struct fault *f)
+static int add_affinity(struct plan *p, const struct spec_process *proc, size_t which,
+			struct fault *f)
 {
-	const char *text = proc->exec_cpu_affinity.n > which ? proc->exec_cpu_affinity.v[which] : "";
+	const char *text = proc->exec_cpu_affinity.n > which ? proc->exec_cpu_affinity.v[which]
+							     : "";
 	struct plan_bits *bits;
 	struct plan_op *op;
 
@@ -100,7 +103,8 @@ static int add_affinity(struct plan *p, const struct spec_process *proc, size_t 
 	if (!bits || !op)
 		return plan_no_memory(f);
 	if (cpu_list(text, bits) < 0) {
-		fault_set(f, FAULT_INVALID_ARGUMENT, 0, "process.execCPUAffinity: \"%s\" is not a list of CPUs", text);
+		fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+			  "process.execCPUAffinity: \"%s\" is not a list of CPUs", text);
 		fault_arg(f, "process.execCPUAffinity");
 		return -EINVAL;
 	}
@@ -115,7 +119,8 @@ int plan_process_early(struct plan *p, const struct launch_request *r, struct fa
 	int e;
 
 	if (!r->spec->has_process || !proc->args.n || !proc->args.v[0][0]) {
-		fault_set(f, FAULT_INVALID_ARGUMENT, 0, "process.args is missing: there is nothing to run");
+		fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+			  "process.args is missing: there is nothing to run");
 		fault_arg(f, "process.args");
 		return -EINVAL;
 	}
@@ -132,11 +137,13 @@ int plan_process_early(struct plan *p, const struct launch_request *r, struct fa
 	p->groups = proc->additional_gids;
 	p->n_groups = proc->n_additional_gids;
 	p->umask = proc->umask != SPEC_ABSENT ? (mode_t)proc->umask : 022;
-	p->no_new_privileges = proc->no_new_privileges || (p->exec && base->process.no_new_privileges);
-	p->oom_score_adj = proc->oom_score_adj != SPEC_ABSENT ? (int)proc->oom_score_adj :
-			   p->exec && base->has_process && base->process.oom_score_adj != SPEC_ABSENT ?
-								(int)base->process.oom_score_adj :
-								INT_MIN;
+	p->no_new_privileges = proc->no_new_privileges ||
+			       (p->exec && base->process.no_new_privileges);
+	p->oom_score_adj = proc->oom_score_adj != SPEC_ABSENT ? (int)proc->oom_score_adj
+			   : p->exec && base->has_process &&
+					   base->process.oom_score_adj != SPEC_ABSENT
+				   ? (int)base->process.oom_score_adj
+				   : INT_MIN;
 	e = check_caps(p, f);
 	if (!e)
 		e = take_env(p, proc, f);
@@ -152,13 +159,17 @@ int plan_process_early(struct plan *p, const struct launch_request *r, struct fa
 static int add_rlimits(struct plan *p, const struct spec_process *proc, struct fault *f)
 {
 	for (size_t i = 0; i < proc->n_rlimits; i++) {
-		static const char *const names[] = { "RLIMIT_CPU",	"RLIMIT_FSIZE",	   "RLIMIT_DATA",      "RLIMIT_STACK",
-						     "RLIMIT_CORE",	"RLIMIT_RSS",	   "RLIMIT_NPROC",     "RLIMIT_NOFILE",
-						     "RLIMIT_MEMLOCK",	"RLIMIT_AS",	   "RLIMIT_LOCKS",     "RLIMIT_SIGPENDING",
-						     "RLIMIT_MSGQUEUE", "RLIMIT_NICE",	   "RLIMIT_RTPRIO",    "RLIMIT_RTTIME" };
+		static const char *const names[] = {
+			"RLIMIT_CPU",	   "RLIMIT_FSIZE", "RLIMIT_DATA",   "RLIMIT_STACK",
+			"RLIMIT_CORE",	   "RLIMIT_RSS",   "RLIMIT_NPROC",  "RLIMIT_NOFILE",
+			"RLIMIT_MEMLOCK",  "RLIMIT_AS",	   "RLIMIT_LOCKS",  "RLIMIT_SIGPENDING",
+			"RLIMIT_MSGQUEUE", "RLIMIT_NICE",  "RLIMIT_RTPRIO", "RLIMIT_RTTIME"
+		};
 		int which = proc->rlimits[i].resource;
-		struct plan_op *op = plan_add(p, PLAN_RLIMIT, "setrlimit",
-					      which >= 0 && which < (int)(sizeof(names) / sizeof(names[0])) ? names[which] : "");
+		struct plan_op *op = plan_add(
+			p, PLAN_RLIMIT, "setrlimit",
+			which >= 0 && which < (int)(sizeof(names) / sizeof(names[0])) ? names[which]
+										      : "");
 
 		if (!op)
 			return plan_no_memory(f);

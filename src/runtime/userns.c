@@ -36,7 +36,8 @@ char *userns_map(const struct spec_idmaps *maps)
 		return NULL;
 	*at = 0;
 	for (size_t i = 0; i < maps->n; i++)
-		at += sprintf(at, "%u %u %u\n", maps->v[i].container_id, maps->v[i].host_id, maps->v[i].size);
+		at += sprintf(at, "%u %u %u\n", maps->v[i].container_id, maps->v[i].host_id,
+			      maps->v[i].size);
 	return out;
 }
 
@@ -64,7 +65,8 @@ int userns_write(pid_t pid, const char *uid_map, const char *gid_map, struct fau
 	return r < 0 ? r : write_proc(pid, "gid_map", gid_map, f);
 }
 
-int userns_open(const struct spec_idmaps *uids, const struct spec_idmaps *gids, int *fd, struct fault *f)
+int userns_open(const struct spec_idmaps *uids, const struct spec_idmaps *gids, int *fd,
+		struct fault *f)
 {
 	CLEANUP_FREE char *uid_map = userns_map(uids), *gid_map = userns_map(gids);
 	CLEANUP_CLOSE int pidfd = -1;
@@ -96,7 +98,8 @@ int userns_open(const struct spec_idmaps *uids, const struct spec_idmaps *gids, 
 			r = fault_sys(f, errno, "open", path);
 	}
 	(void)fd_pidfd_send_signal(pidfd, SIGKILL);
-	while (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | __WALL) < 0 && errno == EINTR)
+	while (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | __WALL) < 0 &&
+	       errno == EINTR)
 		;
 	return r;
 }

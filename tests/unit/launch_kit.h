@@ -80,7 +80,8 @@ static KIT_UNUSED int kit_try(const char *line)
 	return st;
 }
 
-static KIT_UNUSED void kit_system(const char *fmt, ...)
+static void kit_system(const char *fmt, ...) __attribute__((format(printf, 1, 2), unused));
+static void kit_system(const char *fmt, ...)
 {
 	char line[1024];
 	va_list ap;
@@ -107,11 +108,15 @@ static KIT_UNUSED int kit_setup(void **state)
 		return -1;
 	chmod(k->dir, 0755);
 	snprintf(k->rootfs, sizeof(k->rootfs), "%s/rootfs", k->dir);
-	kit_system("mkdir -p %s/bin %s/proc %s/sys %s/dev %s/etc %s/tmp %s/root && cp /bin/busybox %s/bin/busybox && "
-		   "for i in sh cat ls true false id echo stat readlink mount hostname sleep env tty stty touch mkdir grep head cut "
-		   "ip nproc dmesg test chmod mknod ps kill pwd wc ln od sort tr; do ln -sf busybox %s/bin/$i; done",
-		   k->rootfs, k->rootfs, k->rootfs, k->rootfs, k->rootfs, k->rootfs, k->rootfs, k->rootfs, k->rootfs);
-	kit_system("printf 'root:x:0:0:root:/root:/bin/sh\\nuser:x:1000:1000::/home/user:/bin/sh\\n' > %s/etc/passwd", k->rootfs);
+	kit_system(
+		"mkdir -p %s/bin %s/proc %s/sys %s/dev %s/etc %s/tmp %s/root && cp /bin/busybox %s/bin/busybox && "
+		"for i in sh cat ls true false id echo stat readlink mount hostname sleep env tty stty touch mkdir grep head cut "
+		"ip nproc dmesg test chmod mknod ps kill pwd wc ln od sort tr; do ln -sf busybox %s/bin/$i; done",
+		k->rootfs, k->rootfs, k->rootfs, k->rootfs, k->rootfs, k->rootfs, k->rootfs,
+		k->rootfs, k->rootfs);
+	kit_system(
+		"printf 'root:x:0:0:root:/root:/bin/sh\\nuser:x:1000:1000::/home/user:/bin/sh\\n' > %s/etc/passwd",
+		k->rootfs);
 	*state = k;
 	return 0;
 }
@@ -126,11 +131,11 @@ static KIT_UNUSED int kit_teardown(void **state)
 }
 
 #define KIT_NS "{\"type\":\"pid\"},{\"type\":\"mount\"},{\"type\":\"ipc\"},{\"type\":\"uts\"}"
-#define KIT_CAPS                                                                                                                   \
-	"[\"CAP_CHOWN\",\"CAP_DAC_OVERRIDE\",\"CAP_FSETID\",\"CAP_FOWNER\",\"CAP_MKNOD\",\"CAP_NET_RAW\",\"CAP_SETGID\","          \
+#define KIT_CAPS                                                                                                          \
+	"[\"CAP_CHOWN\",\"CAP_DAC_OVERRIDE\",\"CAP_FSETID\",\"CAP_FOWNER\",\"CAP_MKNOD\",\"CAP_NET_RAW\",\"CAP_SETGID\"," \
 	"\"CAP_SETUID\",\"CAP_SETPCAP\",\"CAP_NET_BIND_SERVICE\",\"CAP_SYS_CHROOT\",\"CAP_KILL\"]"
-#define KIT_MOUNTS                                                                                                                 \
-	"{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\",\"options\":[\"nosuid\",\"noexec\",\"nodev\"]},"         \
+#define KIT_MOUNTS                                                                                                                  \
+	"{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\",\"options\":[\"nosuid\",\"noexec\",\"nodev\"]},"          \
 	"{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\",\"options\":[\"nosuid\",\"mode=755\",\"size=65536k\"]}," \
 	"{\"destination\":\"/dev/pts\",\"type\":\"devpts\",\"source\":\"devpts\",\"options\":[\"nosuid\",\"noexec\","               \
 	"\"newinstance\",\"ptmxmode=0666\",\"mode=0620\"]},"                                                                        \
@@ -174,16 +179,20 @@ static KIT_UNUSED char *kit_json(const struct kit *k, const struct kit_parts *p)
 		}
 		strcpy(script + at, "\"]");
 	}
-	assert_true(asprintf(&out,
-			     "{\"ociVersion\":\"1.3.0\",\"process\":{\"args\":%s,\"env\":[%s],\"cwd\":\"/\","
-			     "\"capabilities\":{\"bounding\":%s,\"effective\":%s,\"permitted\":%s}%s},"
-			     "\"root\":{\"path\":\"%s\",\"readonly\":%s},\"mounts\":[%s%s],\"linux\":{\"namespaces\":[%s]%s}%s}",
-			     p->sh   ? script :
-			     p->args ? p->args :
-				       "[\"/bin/true\"]",
-			     p->env ? p->env : "\"PATH=/bin\"", caps, caps, caps, p->process ? p->process : "", p->root ? p->root : k->rootfs,
-			     p->root_ro ? "true" : "false", p->all_mounts ? p->all_mounts : KIT_MOUNTS, p->mounts ? p->mounts : "",
-			     p->ns ? p->ns : KIT_NS, p->lin ? p->lin : "", p->top ? p->top : "") > 0);
+	assert_true(
+		asprintf(
+			&out,
+			"{\"ociVersion\":\"1.3.0\",\"process\":{\"args\":%s,\"env\":[%s],\"cwd\":\"/\","
+			"\"capabilities\":{\"bounding\":%s,\"effective\":%s,\"permitted\":%s}%s},"
+			"\"root\":{\"path\":\"%s\",\"readonly\":%s},\"mounts\":[%s%s],\"linux\":{\"namespaces\":[%s]%s}%s}",
+			p->sh	  ? script
+			: p->args ? p->args
+				  : "[\"/bin/true\"]",
+			p->env ? p->env : "\"PATH=/bin\"", caps, caps, caps,
+			p->process ? p->process : "", p->root ? p->root : k->rootfs,
+			p->root_ro ? "true" : "false", p->all_mounts ? p->all_mounts : KIT_MOUNTS,
+			p->mounts ? p->mounts : "", p->ns ? p->ns : KIT_NS, p->lin ? p->lin : "",
+			p->top ? p->top : "") > 0);
 	return out;
 }
 
@@ -191,7 +200,8 @@ static inline void kit_drain(struct kit_run *k, int fd)
 {
 	ssize_t n;
 
-	while (k->used < sizeof(k->out) - 1 && (n = read(fd, k->out + k->used, sizeof(k->out) - 1 - k->used)) > 0)
+	while (k->used < sizeof(k->out) - 1 &&
+	       (n = read(fd, k->out + k->used, sizeof(k->out) - 1 - k->used)) > 0)
 		k->used += (size_t)n;
 	k->out[k->used] = 0;
 }
@@ -209,7 +219,8 @@ static inline void kit_reap(struct kit_run *k)
 static inline void kit_events(struct kit_run *k, int *out)
 {
 	for (;;) {
-		struct pollfd p[2] = { { .fd = launch_fd(k->launch), .events = POLLIN }, { .fd = *out, .events = POLLIN } };
+		struct pollfd p[2] = { { .fd = launch_fd(k->launch), .events = POLLIN },
+				       { .fd = *out, .events = POLLIN } };
 
 		assert_true(poll(p, 2, 20000) > 0);
 		if (p[1].revents)
@@ -311,7 +322,8 @@ static KIT_UNUSED void kit_run_spec(struct kit_run *k, struct spec *spec)
 	launch_free(k->launch);
 	k->launch = NULL;
 	for (;;) {
-		struct pollfd p[2] = { { .fd = k->pidfd, .events = POLLIN }, { .fd = out, .events = POLLIN } };
+		struct pollfd p[2] = { { .fd = k->pidfd, .events = POLLIN },
+				       { .fd = out, .events = POLLIN } };
 
 		assert_true(poll(p, 2, 20000) > 0);
 		kit_drain(k, out);
@@ -364,29 +376,29 @@ static KIT_UNUSED struct kit_run *kit_new(void)
 static KIT_UNUSED void kit_show(const struct kit_run *k)
 {
 	if (k->fault.message[0] && (k->failed || k->r < 0))
-		print_message("fault: %s [%s|%s|%d] log: %s\n", k->fault.message, k->fault.step, k->fault.path, k->fault.exit_code,
-			      k->fault.log);
+		print_message("fault: %s [%s|%s|%d] log: %s\n", k->fault.message, k->fault.step,
+			      k->fault.path, k->fault.exit_code, k->fault.log);
 	if (k->used)
 		print_message("%s\n", k->out);
 }
 
 /* Ran to its end with status 0. */
-#define kit_ok(k)                                                                                                                  \
-	do {                                                                                                                       \
-		if ((k)->r || (k)->failed || (k)->status)                                                                          \
-			kit_show(k);                                                                                               \
-		assert_int_equal((k)->r, 0);                                                                                       \
-		assert_true((k)->started);                                                                                         \
-		assert_int_equal((k)->status, 0);                                                                                  \
+#define kit_ok(k)                                                                                  \
+	do {                                                                                       \
+		if ((k)->r || (k)->failed || (k)->status)                                          \
+			kit_show(k);                                                               \
+		assert_int_equal((k)->r, 0);                                                       \
+		assert_true((k)->started);                                                         \
+		assert_int_equal((k)->status, 0);                                                  \
 	} while (0)
 
 /* Text that has to be in the output. */
-#define kit_has(k, text)                                                                                                           \
-	do {                                                                                                                       \
-		if (!strstr((k)->out, text)) {                                                                                     \
-			kit_show(k);                                                                                               \
-			fail_msg("not in the output: %s", text);                                                                   \
-		}                                                                                                                  \
+#define kit_has(k, text)                                                                           \
+	do {                                                                                       \
+		if (!strstr((k)->out, text)) {                                                     \
+			kit_show(k);                                                               \
+			fail_msg("not in the output: %s", text);                                   \
+		}                                                                                  \
 	} while (0)
 
 static KIT_UNUSED unsigned kit_lines(const char *path, const char *with)

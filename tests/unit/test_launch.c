@@ -91,7 +91,9 @@ static void test_resume(void **state)
 
 	k->hold = true;
 	kit_run(k, *state, &(struct kit_parts){ .args = "[\"/bin/sh\",\"-c\",\"exit 5\"]" });
-	assert_int_equal(launch_resume(&again, fcntl(launch_fd(k->launch), F_DUPFD_CLOEXEC, 3), k->pid, -1), 0);
+	assert_int_equal(
+		launch_resume(&again, fcntl(launch_fd(k->launch), F_DUPFD_CLOEXEC, 3), k->pid, -1),
+		0);
 	launch_free(k->launch);
 	k->launch = again;
 	assert_int_equal(launch_read(again, &k->fault), LAUNCH_AGAIN);
@@ -111,7 +113,8 @@ static void test_namespaces(void **state)
 
 	kit_run(k, *state,
 		&(struct kit_parts){
-			.ns = KIT_NS ",{\"type\":\"network\"},{\"type\":\"cgroup\"},{\"type\":\"time\"}",
+			.ns = KIT_NS
+			",{\"type\":\"network\"},{\"type\":\"cgroup\"},{\"type\":\"time\"}",
 			.top = ",\"hostname\":\"box\",\"domainname\":\"dom\"",
 			.sh = "echo pid=$$; hostname; cat /proc/sys/kernel/domainname; ip -o link show lo; "
 			      "for i in pid mnt ipc uts net cgroup time user; do readlink /proc/self/ns/$i; done",
@@ -146,13 +149,17 @@ static void test_host_namespaces(void **state)
 	struct kit_run *k = kit_new();
 
 	/* nothing but a mount namespace: the process sees the host's pids */
-	kit_run(k, *state, &(struct kit_parts){ .ns = "{\"type\":\"mount\"}", .sh = "test $$ != 1 && test -d /proc/1 && echo ok" });
+	kit_run(k, *state,
+		&(struct kit_parts){ .ns = "{\"type\":\"mount\"}",
+				     .sh = "test $$ != 1 && test -d /proc/1 && echo ok" });
 	kit_ok(k);
 	kit_has(k, "ok");
 	kit_done(k);
 
 	k = kit_new();
-	kit_run(k, *state, &(struct kit_parts){ .ns = "{\"type\":\"mount\"}", .top = ",\"hostname\":\"box\"" });
+	kit_run(k, *state,
+		&(struct kit_parts){ .ns = "{\"type\":\"mount\"}",
+				     .top = ",\"hostname\":\"box\"" });
 	assert_true(k->at_new);
 	assert_non_null(strstr(k->fault.message, "hostname"));
 	kit_done(k);
@@ -162,7 +169,10 @@ static void test_no_mount_namespace(void **state)
 {
 	struct kit_run *k = kit_new();
 
-	kit_run(k, *state, &(struct kit_parts){ .ns = "{\"type\":\"uts\"}", .all_mounts = "", .sh = "ls /; test -f /bin/busybox" });
+	kit_run(k, *state,
+		&(struct kit_parts){ .ns = "{\"type\":\"uts\"}",
+				     .all_mounts = "",
+				     .sh = "ls /; test -f /bin/busybox" });
 	kit_ok(k);
 	kit_has(k, "bin\n");
 	kit_done(k);
@@ -180,15 +190,19 @@ static void test_join_paths(void **state)
 
 	first->stay = true;
 	kit_run(first, *state,
-		&(struct kit_parts){ .ns = KIT_NS ",{\"type\":\"network\"},{\"type\":\"time\"}", .args = "[\"/bin/sleep\",\"100\"]" });
+		&(struct kit_parts){ .ns = KIT_NS ",{\"type\":\"network\"},{\"type\":\"time\"}",
+				     .args = "[\"/bin/sleep\",\"100\"]" });
 	assert_true(first->started);
-	snprintf(ns, sizeof(ns),
-		 "{\"type\":\"mount\"},{\"type\":\"pid\",\"path\":\"/proc/%d/ns/pid\"},{\"type\":\"network\",\"path\":\"/proc/%d/ns/net\"},"
-		 "{\"type\":\"ipc\",\"path\":\"/proc/%d/ns/ipc\"},{\"type\":\"uts\",\"path\":\"/proc/%d/ns/uts\"},"
-		 "{\"type\":\"time\",\"path\":\"/proc/%d/ns/time\"}",
-		 first->pid, first->pid, first->pid, first->pid, first->pid);
+	snprintf(
+		ns, sizeof(ns),
+		"{\"type\":\"mount\"},{\"type\":\"pid\",\"path\":\"/proc/%d/ns/pid\"},{\"type\":\"network\",\"path\":\"/proc/%d/ns/net\"},"
+		"{\"type\":\"ipc\",\"path\":\"/proc/%d/ns/ipc\"},{\"type\":\"uts\",\"path\":\"/proc/%d/ns/uts\"},"
+		"{\"type\":\"time\",\"path\":\"/proc/%d/ns/time\"}",
+		first->pid, first->pid, first->pid, first->pid, first->pid);
 	kit_run(k, *state,
-		&(struct kit_parts){ .ns = ns, .sh = "for i in pid ipc uts net time; do readlink /proc/self/ns/$i; done; ps; echo pid=$$" });
+		&(struct kit_parts){
+			.ns = ns,
+			.sh = "for i in pid ipc uts net time; do readlink /proc/self/ns/$i; done; ps; echo pid=$$" });
 	kit_ok(k);
 	for (int i = 0; i < 5; i++) {
 		static const char *const names[] = { "pid", "ipc", "uts", "net", "time" };
@@ -203,7 +217,8 @@ static void test_join_paths(void **state)
 	{
 		char a[64] = "", b[64] = "";
 
-		assert_true(readlink("/proc/thread-self/ns/pid_for_children", a, sizeof(a) - 1) > 0);
+		assert_true(readlink("/proc/thread-self/ns/pid_for_children", a, sizeof(a) - 1) >
+			    0);
 		assert_true(readlink("/proc/self/ns/pid", b, sizeof(b) - 1) > 0);
 		assert_string_equal(a, b);
 	}
@@ -220,9 +235,10 @@ static void test_time_offsets(void **state)
 	double up;
 
 	kit_run(k, *state,
-		&(struct kit_parts){ .ns = KIT_NS ",{\"type\":\"time\"}",
-				     .lin = ",\"timeOffsets\":{\"boottime\":{\"secs\":1000000,\"nanosecs\":5},\"monotonic\":{\"secs\":50}}",
-				     .sh = "cat /proc/uptime /proc/self/timens_offsets" });
+		&(struct kit_parts){
+			.ns = KIT_NS ",{\"type\":\"time\"}",
+			.lin = ",\"timeOffsets\":{\"boottime\":{\"secs\":1000000,\"nanosecs\":5},\"monotonic\":{\"secs\":50}}",
+			.sh = "cat /proc/uptime /proc/self/timens_offsets" });
 	kit_ok(k);
 	clock_gettime(CLOCK_BOOTTIME, &now);
 	up = strtod(k->out, NULL);
@@ -230,7 +246,8 @@ static void test_time_offsets(void **state)
 	kit_has(k, "monotonic          50         0");
 	kit_done(k);
 	k = kit_new();
-	kit_run(k, *state, &(struct kit_parts){ .lin = ",\"timeOffsets\":{\"boottime\":{\"secs\":1}}" });
+	kit_run(k, *state,
+		&(struct kit_parts){ .lin = ",\"timeOffsets\":{\"boottime\":{\"secs\":1}}" });
 	assert_true(k->at_new);
 	kit_done(k);
 }
@@ -269,8 +286,9 @@ static void test_identity(void **state)
 
 	kit_run(k, *state,
 		&(struct kit_parts){
-			.process = ",\"user\":{\"uid\":1000,\"gid\":1001,\"additionalGids\":[7,8],\"umask\":63},\"noNewPrivileges\":true,"
-				   "\"oomScoreAdj\":321",
+			.process =
+				",\"user\":{\"uid\":1000,\"gid\":1001,\"additionalGids\":[7,8],\"umask\":63},\"noNewPrivileges\":true,"
+				"\"oomScoreAdj\":321",
 			.sh = "id; umask; grep -E '^(Cap|NoNew|Groups)' /proc/self/status; echo home=$HOME; cat /proc/self/oom_score_adj; "
 			      "echo to-stdout >/dev/stdout",
 		});
@@ -293,13 +311,15 @@ static void test_capabilities(void **state)
 	char *json = NULL;
 
 	/* a user with ambient capabilities keeps them across the exec */
-	assert_true(asprintf(&json,
-			     "{\"ociVersion\":\"1.3.0\",\"process\":{\"args\":[\"/bin/grep\",\"Cap\",\"/proc/self/status\"],\"cwd\":\"/\","
-			     "\"user\":{\"uid\":1000,\"gid\":1000},\"capabilities\":{\"bounding\":[\"CAP_NET_RAW\",\"CAP_KILL\"],"
-			     "\"effective\":[\"CAP_NET_RAW\"],\"permitted\":[\"CAP_NET_RAW\"],\"inheritable\":[\"CAP_NET_RAW\"],"
-			     "\"ambient\":[\"CAP_NET_RAW\"]}},\"root\":{\"path\":\"%s\"},\"mounts\":[" KIT_MOUNTS
-			     "],\"linux\":{\"namespaces\":[" KIT_NS "]}}",
-			     ((struct kit *)*state)->rootfs) > 0);
+	assert_true(
+		asprintf(
+			&json,
+			"{\"ociVersion\":\"1.3.0\",\"process\":{\"args\":[\"/bin/grep\",\"Cap\",\"/proc/self/status\"],\"cwd\":\"/\","
+			"\"user\":{\"uid\":1000,\"gid\":1000},\"capabilities\":{\"bounding\":[\"CAP_NET_RAW\",\"CAP_KILL\"],"
+			"\"effective\":[\"CAP_NET_RAW\"],\"permitted\":[\"CAP_NET_RAW\"],\"inheritable\":[\"CAP_NET_RAW\"],"
+			"\"ambient\":[\"CAP_NET_RAW\"]}},\"root\":{\"path\":\"%s\"},\"mounts\":[" KIT_MOUNTS
+			"],\"linux\":{\"namespaces\":[" KIT_NS "]}}",
+			((struct kit *)*state)->rootfs) > 0);
 	assert_int_equal(spec_parse_text(json, strlen(json), &k->spec, &k->fault), 0);
 	free(json);
 	kit_run_spec(k, k->spec);
@@ -312,7 +332,10 @@ static void test_capabilities(void **state)
 	kit_done(k);
 
 	k = kit_new();
-	kit_run(k, *state, &(struct kit_parts){ .caps = "[]", .sh = "grep Cap /proc/self/status; mknod /tmp/x c 1 3 || echo no" });
+	kit_run(k, *state,
+		&(struct kit_parts){
+			.caps = "[]",
+			.sh = "grep Cap /proc/self/status; mknod /tmp/x c 1 3 || echo no" });
 	kit_ok(k);
 	kit_has(k, "CapBnd:\t0000000000000000");
 	kit_has(k, "CapEff:\t0000000000000000");
@@ -341,9 +364,10 @@ static void test_limits(void **state)
 
 	kit_run(k, *state,
 		&(struct kit_parts){
-			.process = ",\"rlimits\":[{\"type\":\"RLIMIT_NOFILE\",\"soft\":100,\"hard\":200},{\"type\":\"RLIMIT_CORE\","
-				   "\"soft\":0,\"hard\":0}],\"ioPriority\":{\"class\":\"IOPRIO_CLASS_BE\",\"priority\":6},"
-				   "\"scheduler\":{\"policy\":\"SCHED_BATCH\",\"nice\":7}",
+			.process =
+				",\"rlimits\":[{\"type\":\"RLIMIT_NOFILE\",\"soft\":100,\"hard\":200},{\"type\":\"RLIMIT_CORE\","
+				"\"soft\":0,\"hard\":0}],\"ioPriority\":{\"class\":\"IOPRIO_CLASS_BE\",\"priority\":6},"
+				"\"scheduler\":{\"policy\":\"SCHED_BATCH\",\"nice\":7}",
 			.lin = ",\"personality\":{\"domain\":\"LINUX\"},\"memoryPolicy\":{\"mode\":\"MPOL_PREFERRED\",\"nodes\":\"0\"}",
 			.sh = "ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/sched | grep policy; cut -d' ' -f19 /proc/self/stat; "
 			      "cat /proc/self/numa_maps | head -1",
@@ -355,11 +379,14 @@ static void test_limits(void **state)
 	kit_has(k, "\n7\n");
 	kit_done(k);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &l), 0);
-	if (kit_lines("/proc/self/status", "CapEff:\t000001ffffffffff") || l.rlim_max == RLIM_INFINITY)
+	if (kit_lines("/proc/self/status", "CapEff:\t000001ffffffffff") ||
+	    l.rlim_max == RLIM_INFINITY)
 		return;
 	k = kit_new();
 	kit_run(k, *state,
-		&(struct kit_parts){ .process = ",\"rlimits\":[{\"type\":\"RLIMIT_NOFILE\",\"soft\":100000000,\"hard\":100000000}]" });
+		&(struct kit_parts){
+			.process =
+				",\"rlimits\":[{\"type\":\"RLIMIT_NOFILE\",\"soft\":100000000,\"hard\":100000000}]" });
 	assert_true(k->failed);
 	assert_false(k->ready);
 	assert_int_equal(k->fault.code, FAULT_PERMISSION_DENIED);
@@ -375,8 +402,9 @@ static void test_terminal(void **state)
 	k->width = 132;
 	k->height = 43;
 	kit_run(k, *state,
-		&(struct kit_parts){ .sh = "tty; stty size; ls -l /dev/console; test -t 0 && test -t 1 && test -t 2 && echo all; "
-					   "echo ctl >/dev/tty; stat -c '%t:%T' /dev/console /dev/pts/0; ps -o pid,sid,tty | head -3" });
+		&(struct kit_parts){
+			.sh = "tty; stty size; ls -l /dev/console; test -t 0 && test -t 1 && test -t 2 && echo all; "
+			      "echo ctl >/dev/tty; stat -c '%t:%T' /dev/console /dev/pts/0; ps -o pid,sid,tty | head -3" });
 	kit_ok(k);
 	kit_has(k, "/dev/pts/0");
 	kit_has(k, "43 132");
@@ -387,8 +415,10 @@ static void test_terminal(void **state)
 	k = kit_new();
 	k->terminal = true;
 	kit_run(k, *state,
-		&(struct kit_parts){ .process = ",\"user\":{\"uid\":1000,\"gid\":1000},\"consoleSize\":{\"width\":99,\"height\":33}",
-				     .sh = "stty size; stat -c %u /dev/pts/0; echo hi >/dev/pts/0" });
+		&(struct kit_parts){
+			.process =
+				",\"user\":{\"uid\":1000,\"gid\":1000},\"consoleSize\":{\"width\":99,\"height\":33}",
+			.sh = "stty size; stat -c %u /dev/pts/0; echo hi >/dev/pts/0" });
 	kit_ok(k);
 	kit_has(k, "33 99");
 	kit_has(k, "1000");
@@ -428,7 +458,8 @@ static void test_null_is_the_containers(void **state)
 	struct kit_run *k = kit_new();
 	struct stat st;
 
-	kit_run(k, *state, &(struct kit_parts){ .sh = "chmod 000 /proc/self/fd/0; stat -c %a /dev/null" });
+	kit_run(k, *state,
+		&(struct kit_parts){ .sh = "chmod 000 /proc/self/fd/0; stat -c %a /dev/null" });
 	assert_int_equal(stat("/dev/null", &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0666);
 	kit_done(k);
@@ -444,7 +475,8 @@ static void test_signals(void **state)
 	sigprocmask(SIG_SETMASK, &all, &before);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	kit_run(k, *state, &(struct kit_parts){ .args = "[\"/bin/grep\",\"Sig\",\"/proc/self/status\"]" });
+	kit_run(k, *state,
+		&(struct kit_parts){ .args = "[\"/bin/grep\",\"Sig\",\"/proc/self/status\"]" });
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGHUP, SIG_DFL);
@@ -467,7 +499,8 @@ static void test_sysctl(void **state)
 	assert_string_equal(k->out, "1\n4242\n");
 	kit_done(k);
 	k = kit_new();
-	kit_run(k, *state, &(struct kit_parts){ .lin = ",\"sysctl\":{\"net.ipv4.ip_forward\":\"1\"}" });
+	kit_run(k, *state,
+		&(struct kit_parts){ .lin = ",\"sysctl\":{\"net.ipv4.ip_forward\":\"1\"}" });
 	assert_true(k->at_new);
 	assert_non_null(strstr(k->fault.message, "network"));
 	kit_done(k);
@@ -477,7 +510,8 @@ static void test_sysctl(void **state)
 	assert_non_null(strstr(k->fault.message, "vm.swappiness"));
 	kit_done(k);
 	k = kit_new();
-	kit_run(k, *state, &(struct kit_parts){ .lin = ",\"sysctl\":{\"kernel.msgmax\":\"nonsense\"}" });
+	kit_run(k, *state,
+		&(struct kit_parts){ .lin = ",\"sysctl\":{\"kernel.msgmax\":\"nonsense\"}" });
 	assert_true(k->failed);
 	assert_string_equal(k->fault.path, "/proc/sys/kernel/msgmax");
 	kit_done(k);
@@ -491,15 +525,16 @@ static void test_programs(void **state)
 		bool at_new;
 		int code;
 	} rows[] = {
-		{ "[\"/bin/none\"]", true, 127 },	{ "[\"none\"]", true, 127 },
-		{ "[\"/etc/passwd\"]", true, 126 },	{ "[\"/bin\"]", true, 126 },
-		{ "[\"/bin/garbage\"]", false, 126 },	{ "[\"/bin/orphan\"]", false, 127 },
+		{ "[\"/bin/none\"]", true, 127 },     { "[\"none\"]", true, 127 },
+		{ "[\"/etc/passwd\"]", true, 126 },   { "[\"/bin\"]", true, 126 },
+		{ "[\"/bin/garbage\"]", false, 126 }, { "[\"/bin/orphan\"]", false, 127 },
 		{ "[\"/bin/true/x\"]", true, 127 },
 	};
 
-	kit_system("printf 'nonsense' >%s/bin/garbage; printf '#!/bin/no-such-shell\\n' >%s/bin/orphan; "
-		   "chmod 755 %s/bin/garbage %s/bin/orphan",
-		   kit->rootfs, kit->rootfs, kit->rootfs, kit->rootfs);
+	kit_system(
+		"printf 'nonsense' >%s/bin/garbage; printf '#!/bin/no-such-shell\\n' >%s/bin/orphan; "
+		"chmod 755 %s/bin/garbage %s/bin/orphan",
+		kit->rootfs, kit->rootfs, kit->rootfs, kit->rootfs);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct kit_run *k = kit_new();
 
@@ -521,7 +556,8 @@ static void test_cwd(void **state)
 {
 	struct kit_run *k = kit_new();
 	struct kit *kit = *state;
-	char *json = kit_json(kit, &(struct kit_parts){ .args = "[\"pwd\"]" }), *at = strstr(json, "\"cwd\":\"/\""), *next = NULL;
+	char *json = kit_json(kit, &(struct kit_parts){ .args = "[\"pwd\"]" }),
+	     *at = strstr(json, "\"cwd\":\"/\""), *next = NULL;
 
 	assert_non_null(at);
 	*at = 0;
@@ -550,11 +586,16 @@ static void test_leaves_nothing(void **state)
 
 	for (int i = 0; i < 20; i++) {
 		k = kit_new();
-		kit_run(k, *state, &(struct kit_parts){ .sh = "exit 0", .ns = KIT_NS ",{\"type\":\"network\"},{\"type\":\"cgroup\"}" });
+		kit_run(k, *state,
+			&(struct kit_parts){ .sh = "exit 0",
+					     .ns = KIT_NS
+					     ",{\"type\":\"network\"},{\"type\":\"cgroup\"}" });
 		kit_ok(k);
 		kit_done(k);
 		k = kit_new();
-		kit_run(k, *state, &(struct kit_parts){ .mounts = ",{\"destination\":\"/x\",\"type\":\"nosuchfs\"}" });
+		kit_run(k, *state,
+			&(struct kit_parts){
+				.mounts = ",{\"destination\":\"/x\",\"type\":\"nosuchfs\"}" });
 		assert_true(k->failed);
 		assert_non_null(strstr(k->fault.message, "mount nosuchfs to /x"));
 		assert_string_equal(k->fault.path, "/x");

@@ -14,7 +14,8 @@ static char *hooks_json(const char *kind, const char *hook)
 {
 	char *out = NULL;
 
-	assert_true(asprintf(&out, ",\"hooks\":{\"%s\":[%s]},\"annotations\":{\"a\":\"b\"}", kind, hook) > 0);
+	assert_true(asprintf(&out, ",\"hooks\":{\"%s\":[%s]},\"annotations\":{\"a\":\"b\"}", kind,
+			     hook) > 0);
 	return out;
 }
 
@@ -37,7 +38,9 @@ static void test_outside_hooks(void **state)
 	char *json = hooks_json("createRuntime", "{\"path\":\"/bin/true\"}");
 
 	k->on_hooks = parents_turn;
-	kit_run(k, *state, &(struct kit_parts){ .top = json, .ns = KIT_NS ",{\"type\":\"network\"}", .sh = "echo ran" });
+	kit_run(k, *state,
+		&(struct kit_parts){
+			.top = json, .ns = KIT_NS ",{\"type\":\"network\"}", .sh = "echo ran" });
 	kit_ok(k);
 	assert_true(k->hooks);
 	kit_has(k, "ran");
@@ -51,26 +54,36 @@ static void test_create_container(void **state)
 	struct kit_run *k = kit_new();
 	char hook[1024], *json, *text;
 
-	snprintf(hook, sizeof(hook),
-		 "{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"cat >%s/state; readlink /proc/self/ns/mnt >%s/mnt; env >%s/env; "
-		 "ls /usr >/dev/null && echo fine\"],\"env\":[\"KEY=value\"]}",
-		 kit->dir, kit->dir, kit->dir);
+	snprintf(
+		hook, sizeof(hook),
+		"{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"cat >%s/state; readlink /proc/self/ns/mnt >%s/mnt; env >%s/env; "
+		"ls /usr >/dev/null && echo fine\"],\"env\":[\"KEY=value\"]}",
+		kit->dir, kit->dir, kit->dir);
 	json = hooks_json("createContainer", hook);
 	kit_run(k, kit, &(struct kit_parts){ .top = json, .sh = "readlink /proc/self/ns/mnt" });
 	kit_ok(k);
 	free(json);
 	/* in the container's mount namespace, with the runtime's paths, before anything of the container ran */
-	assert_int_equal(fd_read_file(AT_FDCWD, (snprintf(hook, sizeof(hook), "%s/mnt", kit->dir), hook), 4096, &text, NULL), 0);
+	assert_int_equal(fd_read_file(AT_FDCWD,
+				      (snprintf(hook, sizeof(hook), "%s/mnt", kit->dir), hook),
+				      4096, &text, NULL),
+			 0);
 	kit_has(k, text);
 	free(text);
-	assert_int_equal(fd_read_file(AT_FDCWD, (snprintf(hook, sizeof(hook), "%s/state", kit->dir), hook), 4096, &text, NULL), 0);
+	assert_int_equal(fd_read_file(AT_FDCWD,
+				      (snprintf(hook, sizeof(hook), "%s/state", kit->dir), hook),
+				      4096, &text, NULL),
+			 0);
 	assert_non_null(strstr(text, "\"status\":\"creating\""));
 	assert_non_null(strstr(text, "\"id\":\"test\""));
 	assert_non_null(strstr(text, "\"annotations\":{\"a\":\"b\"}"));
 	snprintf(hook, sizeof(hook), "\"pid\":%d", k->pid);
 	assert_non_null(strstr(text, hook));
 	free(text);
-	assert_int_equal(fd_read_file(AT_FDCWD, (snprintf(hook, sizeof(hook), "%s/env", kit->dir), hook), 4096, &text, NULL), 0);
+	assert_int_equal(fd_read_file(AT_FDCWD,
+				      (snprintf(hook, sizeof(hook), "%s/env", kit->dir), hook),
+				      4096, &text, NULL),
+			 0);
 	assert_non_null(strstr(text, "KEY=value"));
 	free(text);
 	kit_done(k);
@@ -80,11 +93,13 @@ static void test_start_container(void **state)
 {
 	const struct kit *kit = *state;
 	struct kit_run *k = kit_new();
-	char *json = hooks_json("startContainer",
-				"{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"/bin/cat >/dev/shm/state; echo pid=$$ >>/dev/shm/state\"]},"
-				"{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"/bin/cat >/dev/shm/second\"]}");
+	char *json = hooks_json(
+		"startContainer",
+		"{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"/bin/cat >/dev/shm/state; echo pid=$$ >>/dev/shm/state\"]},"
+		"{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"/bin/cat >/dev/shm/second\"]}");
 
-	kit_run(k, kit, &(struct kit_parts){ .top = json, .sh = "cat /dev/shm/state /dev/shm/second" });
+	kit_run(k, kit,
+		&(struct kit_parts){ .top = json, .sh = "cat /dev/shm/state /dev/shm/second" });
 	kit_ok(k);
 	kit_has(k, "\"status\":\"created\"");
 	kit_has(k, "pid=2\n");
@@ -101,13 +116,17 @@ static void test_failing_hooks(void **state)
 		bool ready;
 		enum fault_code code;
 	} rows[] = {
-		{ "createContainer", "{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"echo reason >&2; exit 3\"]}", "exit status 3", false,
-		  FAULT_FAILED_PRECONDITION },
-		{ "startContainer", "{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"echo reason >&2; kill -9 $$\"]}", "signal 9", true,
-		  FAULT_FAILED_PRECONDITION },
-		{ "createContainer", "{\"path\":\"/no/such\"}", "createContainer hook /no/such", false, FAULT_FAILED_PRECONDITION },
-		{ "createContainer", "{\"path\":\"/bin/sleep\",\"args\":[\"sleep\",\"60\"],\"timeout\":1}", "took too long", false,
-		  FAULT_DEADLINE_EXCEEDED },
+		{ "createContainer",
+		  "{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"echo reason >&2; exit 3\"]}",
+		  "exit status 3", false, FAULT_FAILED_PRECONDITION },
+		{ "startContainer",
+		  "{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"echo reason >&2; kill -9 $$\"]}",
+		  "signal 9", true, FAULT_FAILED_PRECONDITION },
+		{ "createContainer", "{\"path\":\"/no/such\"}", "createContainer hook /no/such",
+		  false, FAULT_FAILED_PRECONDITION },
+		{ "createContainer",
+		  "{\"path\":\"/bin/sleep\",\"args\":[\"sleep\",\"60\"],\"timeout\":1}",
+		  "took too long", false, FAULT_DEADLINE_EXCEEDED },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -115,7 +134,8 @@ static void test_failing_hooks(void **state)
 		char *json = hooks_json(rows[i].kind, rows[i].hook);
 
 		kit_run(k, *state, &(struct kit_parts){ .top = json, .sh = "echo ran" });
-		if (!k->failed || !strstr(k->fault.message, rows[i].says) || k->fault.code != rows[i].code || k->ready != rows[i].ready) {
+		if (!k->failed || !strstr(k->fault.message, rows[i].says) ||
+		    k->fault.code != rows[i].code || k->ready != rows[i].ready) {
 			kit_show(k);
 			fail_msg("%s", rows[i].hook);
 		}
@@ -130,8 +150,9 @@ static void test_failing_hooks(void **state)
 static void test_noisy_hook(void **state)
 {
 	struct kit_run *k = kit_new();
-	char *json = hooks_json("createContainer",
-				"{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done\"]}");
+	char *json = hooks_json(
+		"createContainer",
+		"{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done\"]}");
 
 	/* more than any buffer holds: read and dropped */
 	kit_run(k, *state, &(struct kit_parts){ .top = json, .sh = "echo ran" });
@@ -143,15 +164,20 @@ static void test_noisy_hook(void **state)
 
 static void test_seccomp(void **state)
 {
-	static const char *const profile = ",\"seccomp\":{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\",\"mkdirat\"],"
-					   "\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":77}]}";
+	static const char *const profile =
+		",\"seccomp\":{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\",\"mkdirat\"],"
+		"\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":77}]}";
 
 	for (int nnp = 0; nnp < 2; nnp++) {
 		struct kit_run *k = kit_new();
-		char *json = kit_json(*state, &(struct kit_parts){ .lin = profile,
-								   .process = nnp ? ",\"noNewPrivileges\":true,\"user\":{\"uid\":9,\"gid\":9}" :
-										    ",\"user\":{\"uid\":9,\"gid\":9}",
-								   .sh = "mkdir /dev/shm/x; echo status=$?; grep Seccomp: /proc/self/status" });
+		char *json = kit_json(
+			*state,
+			&(struct kit_parts){
+				.lin = profile,
+				.process =
+					nnp ? ",\"noNewPrivileges\":true,\"user\":{\"uid\":9,\"gid\":9}"
+					    : ",\"user\":{\"uid\":9,\"gid\":9}",
+				.sh = "mkdir /dev/shm/x; echo status=$?; grep Seccomp: /proc/self/status" });
 
 		assert_int_equal(spec_parse_text(json, strlen(json), &k->spec, &k->fault), 0);
 		free(json);
@@ -168,10 +194,14 @@ static void test_seccomp(void **state)
 static void test_seccomp_listener(void **state)
 {
 	/* even the calls that the hand-over needs are to be answered by the listener */
-	static const char *const profile = ",\"seccomp\":{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerPath\":\"/run/nowhere\",\"syscalls\":["
-					   "{\"names\":[\"mkdir\",\"mkdirat\",\"sendmsg\",\"recvfrom\"],\"action\":\"SCMP_ACT_NOTIFY\"}]}";
+	static const char *const profile =
+		",\"seccomp\":{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerPath\":\"/run/nowhere\",\"syscalls\":["
+		"{\"names\":[\"mkdir\",\"mkdirat\",\"sendmsg\",\"recvfrom\"],\"action\":\"SCMP_ACT_NOTIFY\"}]}";
 	struct kit_run *k = kit_new();
-	char *json = kit_json(*state, &(struct kit_parts){ .lin = profile, .sh = "mkdir /dev/shm/x 2>&1; ls -l /proc/self/task; echo end" });
+	char *json = kit_json(
+		*state, &(struct kit_parts){
+				.lin = profile,
+				.sh = "mkdir /dev/shm/x 2>&1; ls -l /proc/self/task; echo end" });
 	struct seccomp_notif req = { 0 };
 	struct seccomp_notif_resp resp = { 0 };
 	struct pollfd p;
@@ -204,13 +234,15 @@ static void test_net_devices(void **state)
 
 	if (kit_try("ip link add dvl0 type veth peer name dvl0p 2>/dev/null"))
 		skip(); /* neither may we, nor can the kernel, make one to be moved */
-	kit_system("ip addr add 10.99.0.1/24 dev dvl0 && ip addr add fd00:99::1/64 dev dvl0 && ip link add dvl1 type veth peer name dvl1p && "
-		   "ip link set dvl0p up && ip link set dvl0 up");
+	kit_system(
+		"ip addr add 10.99.0.1/24 dev dvl0 && ip addr add fd00:99::1/64 dev dvl0 && ip link add dvl1 type veth peer name dvl1p && "
+		"ip link set dvl0p up && ip link set dvl0 up");
 	kit_run(k, *state,
-		&(struct kit_parts){ .ns = KIT_NS ",{\"type\":\"network\"}",
-				     .lin = ",\"netDevices\":{\"dvl0\":{\"name\":\"ctr0\"},\"dvl1\":{}},"
-					    "\"sysctl\":{\"net/ipv4/conf/ctr0/forwarding\":\"1\"}",
-				     .sh = "ip -o addr; ip -o link | grep -c UP; ip -o link; cat /proc/sys/net/ipv4/conf/ctr0/forwarding" });
+		&(struct kit_parts){
+			.ns = KIT_NS ",{\"type\":\"network\"}",
+			.lin = ",\"netDevices\":{\"dvl0\":{\"name\":\"ctr0\"},\"dvl1\":{}},"
+			       "\"sysctl\":{\"net/ipv4/conf/ctr0/forwarding\":\"1\"}",
+			.sh = "ip -o addr; ip -o link | grep -c UP; ip -o link; cat /proc/sys/net/ipv4/conf/ctr0/forwarding" });
 	kit_ok(k);
 	kit_has(k, "ctr0    inet 10.99.0.1/24");
 	kit_has(k, "ctr0    inet6 fd00:99::1/64");
@@ -224,17 +256,20 @@ static void test_net_devices(void **state)
 		usleep(20000); /* the kernel ends network namespaces at its leisure */
 
 	/* one that is not there: the other comes back as it was */
-	kit_system("ip link add dvl0 type veth peer name dvl0p && ip addr add 10.99.0.1/24 dev dvl0 && ip link set dvl0 up");
+	kit_system(
+		"ip link add dvl0 type veth peer name dvl0p && ip addr add 10.99.0.1/24 dev dvl0 && ip link set dvl0 up");
 	k = kit_new();
 	kit_run(k, *state,
-		&(struct kit_parts){ .ns = KIT_NS ",{\"type\":\"network\"}",
-				     .lin = ",\"netDevices\":{\"dvl0\":{\"name\":\"ctr0\"},\"no-such\":{}}" });
+		&(struct kit_parts){
+			.ns = KIT_NS ",{\"type\":\"network\"}",
+			.lin = ",\"netDevices\":{\"dvl0\":{\"name\":\"ctr0\"},\"no-such\":{}}" });
 	assert_true(k->r < 0);
 	assert_non_null(strstr(k->fault.message, "no-such"));
 	assert_int_equal(k->fault.code, FAULT_NOT_FOUND);
 	kit_done(k);
 	assert_true(if_nametoindex("dvl0") > 0);
-	kit_system("ip -o addr show dev dvl0 | grep -q 10.99.0.1/24 && ip link show dvl0 | grep -q UP && ip link del dvl0");
+	kit_system(
+		"ip -o addr show dev dvl0 | grep -q 10.99.0.1/24 && ip link show dvl0 | grep -q UP && ip link del dvl0");
 	assert_int_equal(waitpid(-1, NULL, WNOHANG | __WALL), -1);
 	k = kit_new();
 	kit_run(k, *state, &(struct kit_parts){ .lin = ",\"netDevices\":{\"dvl0\":{}}" });
@@ -244,8 +279,11 @@ static void test_net_devices(void **state)
 
 static void test_hook_alone(void **state)
 {
-	char *args[] = { "sh", "-c", "cat; echo \"$KEY\"; ls /proc/self/fd | wc -l; exit 4", NULL }, *env[] = { "KEY=v", "PATH=/bin:/usr/bin", NULL };
-	struct spec_hook hook = { .path = "/bin/sh", .args = { args, 3 }, .env = { env, 2 }, .timeout = SPEC_ABSENT };
+	char *args[] = { "sh", "-c", "cat; echo \"$KEY\"; ls /proc/self/fd | wc -l; exit 4", NULL },
+	     *env[] = { "KEY=v", "PATH=/bin:/usr/bin", NULL };
+	struct spec_hook hook = {
+		.path = "/bin/sh", .args = { args, 3 }, .env = { env, 2 }, .timeout = SPEC_ABSENT
+	};
 	struct spec spec = { 0 };
 	struct fault f = { 0 };
 	char *json, out[512] = "";
@@ -257,7 +295,9 @@ static void test_hook_alone(void **state)
 
 	(void)state;
 	assert_int_equal(hook_state(&spec, "id", "/b", "stopped", 0, &json), 0);
-	assert_string_equal(json, "{\"ociVersion\":\"1.0.2\",\"id\":\"id\",\"status\":\"stopped\",\"bundle\":\"/b\"}");
+	assert_string_equal(
+		json,
+		"{\"ociVersion\":\"1.0.2\",\"id\":\"id\",\"status\":\"stopped\",\"bundle\":\"/b\"}");
 	assert_int_equal(hook_spawn(&hook, json, &pid, &pidfd, &fd, &f), 0);
 	p = (struct pollfd){ .fd = pidfd, .events = POLLIN };
 	assert_int_equal(poll(&p, 1, 5000), 1);
@@ -280,14 +320,10 @@ static void test_hook_alone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_outside_hooks),
-		cmocka_unit_test(test_create_container),
-		cmocka_unit_test(test_start_container),
-		cmocka_unit_test(test_failing_hooks),
-		cmocka_unit_test(test_noisy_hook),
-		cmocka_unit_test(test_seccomp),
-		cmocka_unit_test(test_seccomp_listener),
-		cmocka_unit_test(test_net_devices),
+		cmocka_unit_test(test_outside_hooks),	 cmocka_unit_test(test_create_container),
+		cmocka_unit_test(test_start_container),	 cmocka_unit_test(test_failing_hooks),
+		cmocka_unit_test(test_noisy_hook),	 cmocka_unit_test(test_seccomp),
+		cmocka_unit_test(test_seccomp_listener), cmocka_unit_test(test_net_devices),
 		cmocka_unit_test(test_hook_alone),
 	};
 

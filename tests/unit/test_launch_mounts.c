@@ -11,7 +11,9 @@ static void test_readonly_root(void **state)
 {
 	struct kit_run *k = kit_new();
 
-	kit_run(k, *state, &(struct kit_parts){ .root_ro = true, .sh = "touch /x 2>&1; touch /dev/shm/y && echo shm" });
+	kit_run(k, *state,
+		&(struct kit_parts){ .root_ro = true,
+				     .sh = "touch /x 2>&1; touch /dev/shm/y && echo shm" });
 	kit_ok(k);
 	kit_has(k, "Read-only file system");
 	kit_has(k, "shm");
@@ -47,20 +49,23 @@ static void test_links_stay_inside(void **state)
 	struct stat st;
 
 	snprintf(evil, sizeof(evil), "%s/evil", kit->dir);
-	kit_system("rm -rf %s && cp -a %s %s && cd %s && rm -rf etc dev tmp && ln -s / etc && ln -s ../../../../../.. up && ln -s /opt/davit-evil tmp && "
-		   "ln -s ../../../../opt/davit-evil2 dangling && ln -s loop2 loop1 && ln -s loop1 loop2 && mkdir sub && ln -s ../../../../../etc "
-		   "sub/etc && ln -s /proc/self/root/tmp magic",
-		   evil, kit->rootfs, evil, evil);
-	snprintf(json, sizeof(json),
-		 ",{\"destination\":\"/etc/through\",\"type\":\"tmpfs\"},{\"destination\":\"/up/opt/davit-evil3/x\",\"type\":\"tmpfs\"},"
-		 "{\"destination\":\"/tmp/sub\",\"type\":\"tmpfs\"},{\"destination\":\"/dangling\",\"type\":\"tmpfs\"},"
-		 "{\"destination\":\"/sub/etc/deep\",\"type\":\"tmpfs\"},"
-		 "{\"destination\":\"/sub/../../../../../y\",\"type\":\"bind\",\"source\":\"/bin/busybox\",\"options\":[\"bind\"]}");
+	kit_system(
+		"rm -rf %s && cp -a %s %s && cd %s && rm -rf etc dev tmp && ln -s / etc && ln -s ../../../../../.. up && ln -s /opt/davit-evil tmp && "
+		"ln -s ../../../../opt/davit-evil2 dangling && ln -s loop2 loop1 && ln -s loop1 loop2 && mkdir sub && ln -s ../../../../../etc "
+		"sub/etc && ln -s /proc/self/root/tmp magic",
+		evil, kit->rootfs, evil, evil);
+	snprintf(
+		json, sizeof(json),
+		",{\"destination\":\"/etc/through\",\"type\":\"tmpfs\"},{\"destination\":\"/up/opt/davit-evil3/x\",\"type\":\"tmpfs\"},"
+		"{\"destination\":\"/tmp/sub\",\"type\":\"tmpfs\"},{\"destination\":\"/dangling\",\"type\":\"tmpfs\"},"
+		"{\"destination\":\"/sub/etc/deep\",\"type\":\"tmpfs\"},"
+		"{\"destination\":\"/sub/../../../../../y\",\"type\":\"bind\",\"source\":\"/bin/busybox\",\"options\":[\"bind\"]}");
 	k = kit_new();
 	kit_run(k, kit,
-		&(struct kit_parts){ .root = evil,
-				     .mounts = json,
-				     .sh = "cut -d' ' -f2 /proc/mounts; test -s /y && echo file-y; ls -d /opt/davit-evil /opt/davit-evil2" });
+		&(struct kit_parts){
+			.root = evil,
+			.mounts = json,
+			.sh = "cut -d' ' -f2 /proc/mounts; test -s /y && echo file-y; ls -d /opt/davit-evil /opt/davit-evil2" });
 	kit_ok(k);
 	kit_has(k, "\n/through\n");
 	kit_has(k, "\n/opt/davit-evil3/x\n");
@@ -76,12 +81,18 @@ static void test_links_stay_inside(void **state)
 	assert_int_equal(stat("/deep", &st), -1);
 	assert_int_equal(stat("/y", &st), -1);
 	k = kit_new();
-	kit_run(k, kit, &(struct kit_parts){ .root = evil, .mounts = ",{\"destination\":\"/loop1/x\",\"type\":\"tmpfs\"}" });
+	kit_run(k, kit,
+		&(struct kit_parts){
+			.root = evil,
+			.mounts = ",{\"destination\":\"/loop1/x\",\"type\":\"tmpfs\"}" });
 	assert_true(k->failed);
 	assert_int_equal(k->fault.err, ELOOP);
 	kit_done(k);
 	k = kit_new();
-	kit_run(k, kit, &(struct kit_parts){ .root = evil, .mounts = ",{\"destination\":\"/magic/x\",\"type\":\"tmpfs\"}" });
+	kit_run(k, kit,
+		&(struct kit_parts){
+			.root = evil,
+			.mounts = ",{\"destination\":\"/magic/x\",\"type\":\"tmpfs\"}" });
 	assert_true(k->failed);
 	kit_done(k);
 	assert_int_equal(stat("/tmp/x", &st), -1);
@@ -95,12 +106,14 @@ static void test_proc_must_be_proc(void **state)
 
 	/* /proc/sysrq-trigger leads to an ordinary file: masking it would mask nothing */
 	snprintf(evil, sizeof(evil), "%s/evil-proc", kit->dir);
-	kit_system("rm -rf %s && cp -a %s %s && rmdir %s/proc && mkdir %s/elsewhere && ln -s elsewhere %s/proc && touch %s/elsewhere/version", evil,
-		   kit->rootfs, evil, evil, evil, evil, evil);
+	kit_system(
+		"rm -rf %s && cp -a %s %s && rmdir %s/proc && mkdir %s/elsewhere && ln -s elsewhere %s/proc && touch %s/elsewhere/version",
+		evil, kit->rootfs, evil, evil, evil, evil, evil);
 	kit_run(k, kit,
-		&(struct kit_parts){ .root = evil,
-				     .lin = ",\"maskedPaths\":[\"/proc/version\"]",
-				     .sh = "stat -c '%F %t:%T' /proc/version; cut -d' ' -f1,2 /proc/mounts" });
+		&(struct kit_parts){
+			.root = evil,
+			.lin = ",\"maskedPaths\":[\"/proc/version\"]",
+			.sh = "stat -c '%F %t:%T' /proc/version; cut -d' ' -f1,2 /proc/mounts" });
 	kit_ok(k);
 	/* the link is resolved inside, by mount and mask alike */
 	kit_has(k, "character special file 1:3");
@@ -114,19 +127,23 @@ static void test_bind_options(void **state)
 	struct kit_run *k = kit_new();
 	char mounts[2048];
 
-	kit_system("mkdir -p %s/src/sub && echo data >%s/src/file && echo one >%s/one", kit->dir, kit->dir, kit->dir);
-	snprintf(mounts, sizeof(mounts),
-		 ",{\"destination\":\"/b/ro\",\"type\":\"bind\",\"source\":\"%s/src\",\"options\":[\"rbind\",\"ro\",\"nosuid\",\"nodev\","
-		 "\"noexec\",\"rprivate\"]},"
-		 "{\"destination\":\"/b/rw\",\"type\":\"none\",\"source\":\"%s/src\",\"options\":[\"bind\",\"noatime\",\"nosymfollow\"]},"
-		 "{\"destination\":\"/b/file\",\"source\":\"%s/one\",\"options\":[\"bind\",\"ro\"]},"
-		 "{\"destination\":\"/b/rslave\",\"type\":\"bind\",\"source\":\"%s/src\",\"options\":[\"rbind\",\"rslave\"]},"
-		 "{\"destination\":\"/b/rshared\",\"type\":\"bind\",\"source\":\"%s/src\",\"options\":[\"rbind\",\"rshared\"]},"
-		 "{\"destination\":\"/b/unbindable\",\"type\":\"bind\",\"source\":\"%s/src\",\"options\":[\"unbindable\"]}",
-		 kit->dir, kit->dir, kit->dir, kit->dir, kit->dir, kit->dir);
+	kit_system("mkdir -p %s/src/sub && echo data >%s/src/file && echo one >%s/one", kit->dir,
+		   kit->dir, kit->dir);
+	snprintf(
+		mounts, sizeof(mounts),
+		",{\"destination\":\"/b/ro\",\"type\":\"bind\",\"source\":\"%s/src\",\"options\":[\"rbind\",\"ro\",\"nosuid\",\"nodev\","
+		"\"noexec\",\"rprivate\"]},"
+		"{\"destination\":\"/b/rw\",\"type\":\"none\",\"source\":\"%s/src\",\"options\":[\"bind\",\"noatime\",\"nosymfollow\"]},"
+		"{\"destination\":\"/b/file\",\"source\":\"%s/one\",\"options\":[\"bind\",\"ro\"]},"
+		"{\"destination\":\"/b/rslave\",\"type\":\"bind\",\"source\":\"%s/src\",\"options\":[\"rbind\",\"rslave\"]},"
+		"{\"destination\":\"/b/rshared\",\"type\":\"bind\",\"source\":\"%s/src\",\"options\":[\"rbind\",\"rshared\"]},"
+		"{\"destination\":\"/b/unbindable\",\"type\":\"bind\",\"source\":\"%s/src\",\"options\":[\"unbindable\"]}",
+		kit->dir, kit->dir, kit->dir, kit->dir, kit->dir, kit->dir);
 	kit_run(k, kit,
-		&(struct kit_parts){ .mounts = mounts, .sh = "grep /b/ /proc/self/mountinfo; cat /b/ro/file /b/file; touch /b/ro/x 2>&1; "
-							     "touch /b/rw/made && ls /b/ro; echo x 2>&1 >/b/file; rm /b/rw/made 2>/dev/null; true" });
+		&(struct kit_parts){
+			.mounts = mounts,
+			.sh = "grep /b/ /proc/self/mountinfo; cat /b/ro/file /b/file; touch /b/ro/x 2>&1; "
+			      "touch /b/rw/made && ls /b/ro; echo x 2>&1 >/b/file; rm /b/rw/made 2>/dev/null; true" });
 	kit_ok(k);
 	kit_has(k, " /b/ro ro,nosuid,nodev,noexec,relatime");
 	kit_has(k, " /b/rw rw,noatime,nosymfollow");
@@ -148,16 +165,18 @@ static void test_recursive_attributes(void **state)
 	kit_system("mkdir -p %s/tree/sub", kit->dir);
 	snprintf(path, sizeof(path), "%s/tree/sub", kit->dir);
 	assert_int_equal(mount("tmpfs", path, "tmpfs", MS_NOSUID, NULL), 0);
-	snprintf(mounts, sizeof(mounts),
-		 ",{\"destination\":\"/ro\",\"type\":\"bind\",\"source\":\"%s/tree\",\"options\":[\"rbind\",\"ro\"]},"
-		 "{\"destination\":\"/rro\",\"type\":\"bind\",\"source\":\"%s/tree\",\"options\":[\"rbind\",\"rro\",\"rnoexec\",\"rsuid\"]},"
-		 "{\"destination\":\"/one\",\"type\":\"bind\",\"source\":\"%s/tree\",\"options\":[\"bind\"]},"
-		 "{\"destination\":\"/tm\",\"type\":\"tmpfs\",\"options\":[\"rro\",\"nosuid\",\"strictatime\",\"size=1m\",\"nr_inodes=10\"]}",
-		 kit->dir, kit->dir, kit->dir);
+	snprintf(
+		mounts, sizeof(mounts),
+		",{\"destination\":\"/ro\",\"type\":\"bind\",\"source\":\"%s/tree\",\"options\":[\"rbind\",\"ro\"]},"
+		"{\"destination\":\"/rro\",\"type\":\"bind\",\"source\":\"%s/tree\",\"options\":[\"rbind\",\"rro\",\"rnoexec\",\"rsuid\"]},"
+		"{\"destination\":\"/one\",\"type\":\"bind\",\"source\":\"%s/tree\",\"options\":[\"bind\"]},"
+		"{\"destination\":\"/tm\",\"type\":\"tmpfs\",\"options\":[\"rro\",\"nosuid\",\"strictatime\",\"size=1m\",\"nr_inodes=10\"]}",
+		kit->dir, kit->dir, kit->dir);
 	k = kit_new();
 	kit_run(k, kit,
-		&(struct kit_parts){ .mounts = mounts,
-				     .sh = "touch /ro/sub/x && echo sub-writable; touch /rro/sub/y 2>&1; grep -E ' /(r|tm|one)' /proc/self/mountinfo" });
+		&(struct kit_parts){
+			.mounts = mounts,
+			.sh = "touch /ro/sub/x && echo sub-writable; touch /rro/sub/y 2>&1; grep -E ' /(r|tm|one)' /proc/self/mountinfo" });
 	umount2(path, MNT_DETACH);
 	kit_ok(k);
 	kit_has(k, "sub-writable");
@@ -176,14 +195,19 @@ static void test_bad_mounts(void **state)
 		const char *mount, *says;
 		bool at_new;
 	} rows[] = {
-		{ ",{\"destination\":\"/x\",\"type\":\"bind\",\"source\":\"/no/such\"}", "/no/such", true },
-		{ ",{\"destination\":\"/x\",\"type\":\"bind\",\"source\":\"rel\"}", "bundle", true },
-		{ ",{\"destination\":\"/x\",\"type\":\"bind\",\"source\":\"/tmp\",\"options\":[\"rbnid\"]}", "rbnid", true },
+		{ ",{\"destination\":\"/x\",\"type\":\"bind\",\"source\":\"/no/such\"}", "/no/such",
+		  true },
+		{ ",{\"destination\":\"/x\",\"type\":\"bind\",\"source\":\"rel\"}", "bundle",
+		  true },
+		{ ",{\"destination\":\"/x\",\"type\":\"bind\",\"source\":\"/tmp\",\"options\":[\"rbnid\"]}",
+		  "rbnid", true },
 		{ ",{\"destination\":\"/\",\"type\":\"tmpfs\"}", "root", true },
 		{ ",{\"destination\":\"/x\"}", "mounts", true },
-		{ ",{\"destination\":\"/x\",\"type\":\"tmpfs\",\"options\":[\"nonsense=1\"]}", "mount tmpfs to /x", false },
+		{ ",{\"destination\":\"/x\",\"type\":\"tmpfs\",\"options\":[\"nonsense=1\"]}",
+		  "mount tmpfs to /x", false },
 		{ ",{\"destination\":\"/bin/sh/x\",\"type\":\"tmpfs\"}", "/bin/sh/x", false },
-		{ ",{\"destination\":\"/x\",\"type\":\"tmpfs\",\"options\":[\"idmap\"]}", "id-mapped", true },
+		{ ",{\"destination\":\"/x\",\"type\":\"tmpfs\",\"options\":[\"idmap\"]}",
+		  "id-mapped", true },
 		{ ",{\"destination\":\"/sys/fs/cgroup\",\"type\":\"cgroup\"}", "no cgroup", true },
 	};
 
@@ -191,7 +215,8 @@ static void test_bad_mounts(void **state)
 		struct kit_run *k = kit_new();
 
 		kit_run(k, *state, &(struct kit_parts){ .mounts = rows[i].mount });
-		if (k->at_new != rows[i].at_new || (!k->at_new && !k->failed) || !strstr(k->fault.message, rows[i].says)) {
+		if (k->at_new != rows[i].at_new || (!k->at_new && !k->failed) ||
+		    !strstr(k->fault.message, rows[i].says)) {
 			kit_show(k);
 			fail_msg("%s", rows[i].mount);
 		}
@@ -204,15 +229,18 @@ static void test_tmpfs(void **state)
 	const struct kit *kit = *state;
 	struct kit_run *k = kit_new();
 
-	kit_system("mkdir -p %s/full/sub/deep && cd %s/full && echo text >sub/deep/file && chmod 640 sub/deep/file && ln -s sub link && "
-		   "chmod 2750 sub && chown 12:34 sub && mkfifo pipe && chmod 1711 . && ln -s x dangling",
-		   kit->rootfs, kit->rootfs);
+	kit_system(
+		"mkdir -p %s/full/sub/deep && cd %s/full && echo text >sub/deep/file && chmod 640 sub/deep/file && ln -s sub link && "
+		"chmod 2750 sub && chown 12:34 sub && mkfifo pipe && chmod 1711 . && ln -s x dangling",
+		kit->rootfs, kit->rootfs);
 	kit_run(k, kit,
-		&(struct kit_parts){ .mounts = ",{\"destination\":\"/full\",\"type\":\"tmpfs\",\"options\":[\"tmpcopyup\",\"size=1m\"]},"
-					       "{\"destination\":\"/new/one\",\"type\":\"tmpfs\"},"
-					       "{\"destination\":\"/root\",\"type\":\"tmpfs\",\"options\":[\"mode=0700\",\"ro\"]}",
-				     .sh = "stat -c '%n %a %u:%g %F' /full /full/sub /full/sub/deep/file /full/pipe /new/one /root; "
-					   "cat /full/link/deep/file; readlink /full/dangling; echo x >/full/sub/deep/file; touch /root/x 2>&1" });
+		&(struct kit_parts){
+			.mounts =
+				",{\"destination\":\"/full\",\"type\":\"tmpfs\",\"options\":[\"tmpcopyup\",\"size=1m\"]},"
+				"{\"destination\":\"/new/one\",\"type\":\"tmpfs\"},"
+				"{\"destination\":\"/root\",\"type\":\"tmpfs\",\"options\":[\"mode=0700\",\"ro\"]}",
+			.sh = "stat -c '%n %a %u:%g %F' /full /full/sub /full/sub/deep/file /full/pipe /new/one /root; "
+			      "cat /full/link/deep/file; readlink /full/dangling; echo x >/full/sub/deep/file; touch /root/x 2>&1" });
 	assert_int_equal(k->r, 0);
 	kit_has(k, "/full 1711 0:0 directory");
 	kit_has(k, "/full/sub 2750 12:34 directory");
@@ -233,21 +261,27 @@ static void test_symlink_options(void **state)
 	struct kit_run *k = kit_new();
 	char mounts[1024];
 
-	kit_system("rm -f %s/lnk %s/target; echo t >%s/target; ln -s target %s/lnk; mkdir -p %s/real; ln -sfn real %s/tolink", kit->dir, kit->dir,
-		   kit->dir, kit->dir, kit->rootfs, kit->rootfs);
-	snprintf(mounts, sizeof(mounts),
-		 ",{\"destination\":\"/copied\",\"type\":\"bind\",\"source\":\"%s/lnk\",\"options\":[\"bind\",\"copy-symlink\"]},"
-		 "{\"destination\":\"/followed\",\"type\":\"bind\",\"source\":\"%s/lnk\",\"options\":[\"bind\"]},"
-		 "{\"destination\":\"/tolink\",\"type\":\"tmpfs\"}",
-		 kit->dir, kit->dir);
+	kit_system(
+		"rm -f %s/lnk %s/target; echo t >%s/target; ln -s target %s/lnk; mkdir -p %s/real; ln -sfn real %s/tolink",
+		kit->dir, kit->dir, kit->dir, kit->dir, kit->rootfs, kit->rootfs);
+	snprintf(
+		mounts, sizeof(mounts),
+		",{\"destination\":\"/copied\",\"type\":\"bind\",\"source\":\"%s/lnk\",\"options\":[\"bind\",\"copy-symlink\"]},"
+		"{\"destination\":\"/followed\",\"type\":\"bind\",\"source\":\"%s/lnk\",\"options\":[\"bind\"]},"
+		"{\"destination\":\"/tolink\",\"type\":\"tmpfs\"}",
+		kit->dir, kit->dir);
 	kit_run(k, kit,
-		&(struct kit_parts){ .mounts = mounts, .sh = "readlink /copied; cat /followed; grep -c ' /real ' /proc/mounts" });
+		&(struct kit_parts){
+			.mounts = mounts,
+			.sh = "readlink /copied; cat /followed; grep -c ' /real ' /proc/mounts" });
 	kit_ok(k);
 	assert_string_equal(k->out, "target\nt\n1\n");
 	kit_done(k);
 	k = kit_new();
-	snprintf(mounts, sizeof(mounts),
-		 ",{\"destination\":\"/tolink\",\"type\":\"bind\",\"source\":\"%s/target\",\"options\":[\"bind\",\"dest-nofollow\"]}", kit->dir);
+	snprintf(
+		mounts, sizeof(mounts),
+		",{\"destination\":\"/tolink\",\"type\":\"bind\",\"source\":\"%s/target\",\"options\":[\"bind\",\"dest-nofollow\"]}",
+		kit->dir);
 	kit_run(k, kit, &(struct kit_parts){ .mounts = mounts, .sh = "cat /tolink" });
 	kit_ok(k);
 	assert_string_equal(k->out, "t\n");
@@ -259,10 +293,12 @@ static void test_remount(void **state)
 	struct kit_run *k = kit_new();
 
 	kit_run(k, *state,
-		&(struct kit_parts){ .mounts = ",{\"destination\":\"/tm\",\"type\":\"tmpfs\"},"
-					       "{\"destination\":\"/tm\",\"type\":\"tmpfs\",\"options\":[\"remount\",\"ro\",\"nosuid\"]},"
-					       "{\"destination\":\"/dev/shm\",\"type\":\"bind\",\"options\":[\"bind\",\"remount\",\"ro\"]}",
-				     .sh = "grep -E ' /(tm|dev/shm) ' /proc/mounts" });
+		&(struct kit_parts){
+			.mounts =
+				",{\"destination\":\"/tm\",\"type\":\"tmpfs\"},"
+				"{\"destination\":\"/tm\",\"type\":\"tmpfs\",\"options\":[\"remount\",\"ro\",\"nosuid\"]},"
+				"{\"destination\":\"/dev/shm\",\"type\":\"bind\",\"options\":[\"bind\",\"remount\",\"ro\"]}",
+			.sh = "grep -E ' /(tm|dev/shm) ' /proc/mounts" });
 	kit_ok(k);
 	kit_has(k, "tmpfs /tm tmpfs ro,nosuid,relatime");
 	kit_has(k, "shm /dev/shm tmpfs ro,nosuid,nodev,noexec");
@@ -277,7 +313,8 @@ static void test_existing_nodes(void **state)
 
 	/* /dev of the image itself, with an ordinary file where a device should be */
 	snprintf(root, sizeof(root), "%s/olddev", kit->dir);
-	kit_system("rm -rf %s && cp -a %s %s && touch %s/dev/null && mknod %s/dev/zero c 1 5", root, kit->rootfs, root, root, root);
+	kit_system("rm -rf %s && cp -a %s %s && touch %s/dev/null && mknod %s/dev/zero c 1 5", root,
+		   kit->rootfs, root, root, root);
 	kit_run(k, kit,
 		&(struct kit_parts){
 			.root = root,
@@ -289,7 +326,10 @@ static void test_existing_nodes(void **state)
 	kit_done(k);
 	kit_system("rm %s/dev/null && ln -s /etc/passwd %s/dev/null", root, root);
 	k = kit_new();
-	kit_run(k, kit, &(struct kit_parts){ .root = root, .all_mounts = "{\"destination\":\"/proc\",\"type\":\"proc\"}" });
+	kit_run(k, kit,
+		&(struct kit_parts){
+			.root = root,
+			.all_mounts = "{\"destination\":\"/proc\",\"type\":\"proc\"}" });
 	assert_true(k->failed);
 	assert_string_equal(k->fault.path, "/dev/null");
 	kit_done(k);
@@ -300,7 +340,10 @@ static void test_no_pivot(void **state)
 	struct kit_run *k = kit_new();
 
 	k->no_pivot = true;
-	kit_run(k, *state, &(struct kit_parts){ .root_ro = true, .sh = "ls /; cd ..; cd ../..; pwd; test -f /bin/busybox; touch /x 2>&1; true" });
+	kit_run(k, *state,
+		&(struct kit_parts){
+			.root_ro = true,
+			.sh = "ls /; cd ..; cd ../..; pwd; test -f /bin/busybox; touch /x 2>&1; true" });
 	kit_ok(k);
 	kit_has(k, "bin\n");
 	kit_has(k, "/\n");
@@ -311,7 +354,8 @@ static void test_no_pivot(void **state)
 static void test_propagation(void **state)
 {
 	const struct kit *kit = *state;
-	static const char *const kinds[] = { "shared", "rslave", "slave", "private", "rprivate", "unbindable" };
+	static const char *const kinds[] = { "shared",	"rslave",   "slave",
+					     "private", "rprivate", "unbindable" };
 	unsigned before = kit_lines("/proc/self/mountinfo", NULL);
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
@@ -319,7 +363,10 @@ static void test_propagation(void **state)
 		char lin[128];
 
 		snprintf(lin, sizeof(lin), ",\"rootfsPropagation\":\"%s\"", kinds[i]);
-		kit_run(k, kit, &(struct kit_parts){ .lin = lin, .sh = "grep ' / / ' /proc/self/mountinfo; cat /proc/self/mountinfo | head -1" });
+		kit_run(k, kit,
+			&(struct kit_parts){
+				.lin = lin,
+				.sh = "grep ' / / ' /proc/self/mountinfo; cat /proc/self/mountinfo | head -1" });
 		kit_ok(k);
 		if (!strcmp(kinds[i], "shared"))
 			kit_has(k, "shared:");
@@ -337,9 +384,13 @@ static void test_rootfs_list(void **state)
 	char lower[256], upper[160], work[160], point[128];
 	const char *overlay[3] = { lower, upper, work };
 	static const char *const ro[] = { "rbind", "ro" };
-	struct launch_mount mounts[2] = { { .type = "overlay", .source = "overlay", .options = overlay, .n_options = 3 },
-					  { .type = "tmpfs", .source = "tmpfs", .target = "/scratch" } };
-	struct launch_mount bind = { .type = "bind", .source = kit->rootfs, .options = ro, .n_options = 2 };
+	struct launch_mount mounts[2] = {
+		{ .type = "overlay", .source = "overlay", .options = overlay, .n_options = 3 },
+		{ .type = "tmpfs", .source = "tmpfs", .target = "/scratch" }
+	};
+	struct launch_mount bind = {
+		.type = "bind", .source = kit->rootfs, .options = ro, .n_options = 2
+	};
 	struct kit_run *k = kit_new();
 
 	kit_system("cd %s && mkdir -p l1 up wk mp && echo one >l1/layer", kit->dir);
@@ -351,7 +402,9 @@ static void test_rootfs_list(void **state)
 	k->n_mounts = 2;
 	k->rootfs_dir = point;
 	kit_run(k, kit,
-		&(struct kit_parts){ .root = "/does/not/exist", .sh = "cat /layer; echo new >/made; grep -E ' (/|/scratch) ' /proc/mounts" });
+		&(struct kit_parts){
+			.root = "/does/not/exist",
+			.sh = "cat /layer; echo new >/made; grep -E ' (/|/scratch) ' /proc/mounts" });
 	kit_ok(k);
 	kit_has(k, "one\n");
 	kit_has(k, "overlay / overlay");
@@ -375,7 +428,8 @@ static void test_rootfs_list(void **state)
 	k->mounts = mounts;
 	k->n_mounts = 1;
 	k->rootfs_dir = point;
-	kit_run(k, kit, &(struct kit_parts){ .root = "/does/not/exist", .args = "[\"/etc/passwd\"]" });
+	kit_run(k, kit,
+		&(struct kit_parts){ .root = "/does/not/exist", .args = "[\"/etc/passwd\"]" });
 	assert_true(k->failed);
 	assert_int_equal(k->fault.exit_code, 126);
 	kit_done(k);
@@ -384,7 +438,10 @@ static void test_rootfs_list(void **state)
 	k->mounts = &bind;
 	k->n_mounts = 1;
 	k->rootfs_dir = point;
-	kit_run(k, kit, &(struct kit_parts){ .root = "/does/not/exist", .args = "[\"sh\",\"-c\",\"touch /x 2>&1; ls /bin/busybox\"]" });
+	kit_run(k, kit,
+		&(struct kit_parts){
+			.root = "/does/not/exist",
+			.args = "[\"sh\",\"-c\",\"touch /x 2>&1; ls /bin/busybox\"]" });
 	kit_ok(k);
 	kit_has(k, "Read-only");
 	kit_done(k);
@@ -406,15 +463,20 @@ static void test_long_overlay(void **state)
 	const struct kit *kit = *state;
 	char *lower = calloc(1, 16384), point[128], deep[256];
 	const char *options[1] = { lower };
-	struct launch_mount mount = { .type = "overlay", .source = "overlay", .options = options, .n_options = 1 };
+	struct launch_mount mount = {
+		.type = "overlay", .source = "overlay", .options = options, .n_options = 1
+	};
 	struct kit_run *k = kit_new();
 	size_t at = 0;
 
 	/* forty layers of a hundred and fifty bytes are more than a page */
-	snprintf(deep, sizeof(deep), "%s/a-rather-long-folder-name-as-a-store-of-layers-would-have-it/io.containerd.snapshotter.v1.overlayfs/snapshots",
-		 kit->dir);
-	kit_system("mkdir -p %s %s/mp && cd %s && for i in $(seq 10 49); do mkdir -p $i/fs && echo $i >$i/fs/layer$i; done && cp -a %s/. 49/fs/",
-		   deep, kit->dir, deep, kit->rootfs);
+	snprintf(
+		deep, sizeof(deep),
+		"%s/a-rather-long-folder-name-as-a-store-of-layers-would-have-it/io.containerd.snapshotter.v1.overlayfs/snapshots",
+		kit->dir);
+	kit_system(
+		"mkdir -p %s %s/mp && cd %s && for i in $(seq 10 49); do mkdir -p $i/fs && echo $i >$i/fs/layer$i; done && cp -a %s/. 49/fs/",
+		deep, kit->dir, deep, kit->rootfs);
 	at += (size_t)sprintf(lower, "lowerdir=");
 	for (int i = 10; i < 50; i++)
 		at += (size_t)sprintf(lower + at, "%s%s/%d/fs", i > 10 ? ":" : "", deep, i);
@@ -423,7 +485,9 @@ static void test_long_overlay(void **state)
 	k->mounts = &mount;
 	k->n_mounts = 1;
 	k->rootfs_dir = point;
-	kit_run(k, kit, &(struct kit_parts){ .root = "/does/not/exist", .sh = "cat /layer10 /layer31 /layer49" });
+	kit_run(k, kit,
+		&(struct kit_parts){ .root = "/does/not/exist",
+				     .sh = "cat /layer10 /layer31 /layer49" });
 	kit_ok(k);
 	assert_string_equal(k->out, "10\n31\n49\n");
 	kit_done(k);
@@ -432,8 +496,9 @@ static void test_long_overlay(void **state)
 
 static void test_cgroup_mount(void **state)
 {
-	static const char *const mount = ",{\"destination\":\"/sys\",\"type\":\"sysfs\",\"options\":[\"ro\"]},"
-					 "{\"destination\":\"/sys/fs/cgroup\",\"type\":\"cgroup\",\"options\":[\"nosuid\",\"noexec\",\"ro\"]}";
+	static const char *const mount =
+		",{\"destination\":\"/sys\",\"type\":\"sysfs\",\"options\":[\"ro\"]},"
+		"{\"destination\":\"/sys/fs/cgroup\",\"type\":\"cgroup\",\"options\":[\"nosuid\",\"noexec\",\"ro\"]}";
 	struct cgroup_host *host = NULL;
 	struct fault f = { 0 };
 
@@ -444,11 +509,13 @@ static void test_cgroup_mount(void **state)
 		if (cgroup_create(host, "/davit-launch-test/a", NULL, &k->cgroup, &f) < 0)
 			fail_msg("%s", f.message);
 		kit_run(k, *state,
-			&(struct kit_parts){ .ns = own ? KIT_NS ",{\"type\":\"network\"},{\"type\":\"cgroup\"}" : KIT_NS ",{\"type\":\"network\"}",
-					     .mounts = mount,
-					     .sh = "cat /proc/self/cgroup; ls /sys/fs/cgroup; grep cgroup /proc/self/mountinfo; "
-						   "cat /sys/fs/cgroup/pids/cgroup.procs; touch /sys/fs/cgroup/x 2>&1; "
-						   "mkdir /sys/fs/cgroup/pids/x 2>&1; true" });
+			&(struct kit_parts){
+				.ns = own ? KIT_NS ",{\"type\":\"network\"},{\"type\":\"cgroup\"}"
+					  : KIT_NS ",{\"type\":\"network\"}",
+				.mounts = mount,
+				.sh = "cat /proc/self/cgroup; ls /sys/fs/cgroup; grep cgroup /proc/self/mountinfo; "
+				      "cat /sys/fs/cgroup/pids/cgroup.procs; touch /sys/fs/cgroup/x 2>&1; "
+				      "mkdir /sys/fs/cgroup/pids/x 2>&1; true" });
 		kit_ok(k);
 		kit_has(k, own ? ":/\n" : ":/davit-launch-test/a\n");
 		kit_has(k, "Read-only");
@@ -465,7 +532,8 @@ static void test_cgroup_mount(void **state)
 	}
 	cgroup_prune(host, "");
 	cgroup_host_free(host);
-	kit_system("for d in /sys/fs/cgroup/*/davit-launch-test; do rmdir $d 2>/dev/null; done; true");
+	kit_system(
+		"for d in /sys/fs/cgroup/*/davit-launch-test; do rmdir $d 2>/dev/null; done; true");
 }
 
 int main(void)
