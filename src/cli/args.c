@@ -2,9 +2,10 @@
 /*
  * The option parser
  *
- * Values are copied into cli->values in the order given; positional arguments stay argv's. After the words, the
- * environment twins of the options that were not given are looked up and appended, so that readers of cli->values need
- * not know where a value came from. An empty environment variable counts as absent.
+ * Values are copied into cli->values in the order given; positional arguments stay argv's. After
+ * the words, the environment twins of the options that were not given are looked up and appended,
+ * so that readers of cli->values need not know where a value came from. An empty environment
+ * variable counts as absent.
  */
 #include "cli/args.h"
 
@@ -16,16 +17,19 @@
 #include "cli/mem.h"
 #include "util/cleanup.h"
 
-static const struct cli_option *find_in(const struct cli_option *o, const char *name, size_t n, char letter)
+static const struct cli_option *find_in(const struct cli_option *o, const char *name, size_t n,
+					char letter)
 {
 	for (; o && o->name; o++) {
-		if (letter ? o->letter == letter : strlen(o->name) == n && memcmp(o->name, name, n) == 0)
+		if (letter ? o->letter == letter
+			   : strlen(o->name) == n && memcmp(o->name, name, n) == 0)
 			return o;
 	}
 	return NULL;
 }
 
-static const struct cli_option *find(const struct cli_command *command, const char *name, size_t n, char letter)
+static const struct cli_option *find(const struct cli_command *command, const char *name, size_t n,
+				     char letter)
 {
 	const struct cli_option *o = command ? find_in(command->options, name, n, letter) : NULL;
 
@@ -46,7 +50,8 @@ static int parse_bool(const char *text)
 	return -1;
 }
 
-static int add(struct cli *cli, const struct cli_option *o, const char *value, size_t n, bool from_env, struct fault *f)
+static int add(struct cli *cli, const struct cli_option *o, const char *value, size_t n,
+	       bool from_env, struct fault *f)
 {
 	char *copy CLEANUP_FREE = value ? mem_strndup(value, n) : NULL;
 	struct cli_value *v;
@@ -55,7 +60,8 @@ static int add(struct cli *cli, const struct cli_option *o, const char *value, s
 		int b = copy ? parse_bool(copy) : 1;
 
 		if (b < 0)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--%s is a flag and takes true or false, not \"%s\"",
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "--%s is a flag and takes true or false, not \"%s\"",
 					 o->name, copy);
 		free(copy);
 		copy = mem_strdup(b ? "true" : "false");
@@ -73,7 +79,8 @@ char *args_env_name(const struct cli_command *command, const struct cli_option *
 
 	if (option->env)
 		return mem_strdup(option->env);
-	name = command ? mem_printf("DAVIT_%s_%s", command->name, option->name) : mem_printf("DAVIT_%s", option->name);
+	name = command ? mem_printf("DAVIT_%s_%s", command->name, option->name)
+		       : mem_printf("DAVIT_%s", option->name);
 	for (char *p = name; *p; p++)
 		*p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
 	return name;
@@ -88,7 +95,8 @@ static bool given(const struct cli *cli, const struct cli_option *o)
 	return false;
 }
 
-static int add_env(struct cli *cli, const struct cli_command *command, const struct cli_option *o, struct fault *f)
+static int add_env(struct cli *cli, const struct cli_command *command, const struct cli_option *o,
+		   struct fault *f)
 {
 	for (; o && o->name; o++) {
 		char *name CLEANUP_FREE = args_env_name(command, o);
@@ -112,7 +120,8 @@ static int add_env(struct cli *cli, const struct cli_command *command, const str
 	return 0;
 }
 
-static int parse_long(struct cli *cli, const struct cli_command *command, int argc, char **argv, int *at, struct fault *f)
+static int parse_long(struct cli *cli, const struct cli_command *command, int argc, char **argv,
+		      int *at, struct fault *f)
 {
 	const char *word = argv[*at] + 2;
 	size_t n = strcspn(word, "=");
@@ -122,17 +131,20 @@ static int parse_long(struct cli *cli, const struct cli_command *command, int ar
 	if (!o) {
 		if (strcmp(word, "help") == 0)
 			return ARGS_E_HELP;
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "unknown option --%.*s", (int)n, word);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "unknown option --%.*s", (int)n,
+				 word);
 	}
 	if (o->argument && !value) {
 		if (*at + 1 >= argc)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "option --%s needs %s", o->name, o->argument);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "option --%s needs %s",
+					 o->name, o->argument);
 		value = argv[++*at];
 	}
 	return add(cli, o, value, value ? strlen(value) : 0, false, f);
 }
 
-static int parse_letters(struct cli *cli, const struct cli_command *command, int argc, char **argv, int *at, struct fault *f)
+static int parse_letters(struct cli *cli, const struct cli_command *command, int argc, char **argv,
+			 int *at, struct fault *f)
 {
 	for (const char *p = argv[*at] + 1; *p; p++) {
 		const struct cli_option *o = find(command, NULL, 0, *p);
@@ -155,7 +167,8 @@ static int parse_letters(struct cli *cli, const struct cli_command *command, int
 			value++;
 		else if (!*value) {
 			if (*at + 1 >= argc)
-				return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "option -%c needs %s", *p, o->argument);
+				return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+						 "option -%c needs %s", *p, o->argument);
 			value = argv[++*at];
 		}
 		return add(cli, o, value, strlen(value), false, f);
@@ -163,7 +176,8 @@ static int parse_letters(struct cli *cli, const struct cli_command *command, int
 	return 0;
 }
 
-int args_parse(struct cli *cli, const struct cli_command *command, int argc, char **argv, int *used, struct fault *f)
+int args_parse(struct cli *cli, const struct cli_command *command, int argc, char **argv, int *used,
+	       struct fault *f)
 {
 	bool options = true;
 	int at, r;
@@ -182,8 +196,8 @@ int args_parse(struct cli *cli, const struct cli_command *command, int argc, cha
 			continue;
 		}
 		if (options && word[0] == '-' && word[1]) {
-			r = word[1] == '-' ? parse_long(cli, command, argc, argv, &at, f) :
-					     parse_letters(cli, command, argc, argv, &at, f);
+			r = word[1] == '-' ? parse_long(cli, command, argc, argv, &at, f)
+					   : parse_letters(cli, command, argc, argv, &at, f);
 			if (r)
 				return r;
 			continue;
@@ -207,10 +221,12 @@ int args_check(const struct cli *cli, struct fault *f)
 	const struct cli_command *c = cli->command;
 
 	if (cli->n_args < (size_t)c->min_args)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "an argument is missing: davit %s [options] %s", c->name,
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "an argument is missing: davit %s [options] %s", c->name,
 				 c->usage ? c->usage : "");
 	if (c->max_args >= 0 && cli->n_args > (size_t)c->max_args)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "unexpected argument \"%s\"", cli->args[c->max_args]);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "unexpected argument \"%s\"",
+				 cli->args[c->max_args]);
 	return 0;
 }
 

@@ -2,8 +2,9 @@
 /*
  * The option parser
  *
- * Long options take `--name value` or `--name=value`, letters `-n value`, `-nvalue` and clusters as `-it`; flags also `--flag=false`.
- * `--` ends the options. Long names are not abbreviated, so that a new option never changes what an old script means.
+ * Long options take `--name value` or `--name=value`, letters `-n value`, `-nvalue` and clusters as
+ * `-it`; flags also `--flag=false`. `--` ends the options. Long names are not abbreviated, so that
+ * a new option never changes what an old script means.
  */
 #pragma once
 
@@ -18,11 +19,13 @@ enum {
 };
 
 /*
- * Reads argv[0..argc) against the command's table and the global options into cli->values and cli->args. With a command
- * of NULL it reads the global options alone and stops at the first word that is none; *used tells how many words were read
- * (may be NULL). Answers 0, ARGS_E_HELP, or -EINVAL with a fault.
+ * Reads argv[0..argc) against the command's table and the global options into cli->values and
+ * cli->args. With a command of NULL it reads the global options alone and stops at the first word
+ * that is none; *used tells how many words were read (may be NULL). Answers 0, ARGS_E_HELP, or
+ * -EINVAL with a fault.
  */
-int args_parse(struct cli *cli, const struct cli_command *command, int argc, char **argv, int *used, struct fault *f);
+int args_parse(struct cli *cli, const struct cli_command *command, int argc, char **argv, int *used,
+	       struct fault *f);
 /* The number of positional arguments against the command's bounds. */
 int args_check(const struct cli *cli, struct fault *f);
 void args_free(struct cli *cli);

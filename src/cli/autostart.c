@@ -2,11 +2,13 @@
 /*
  * Starting a daemon when a command finds none
  *
- * One starter wins an flock on SOCKET.lock; the others wait for the lock, find the daemon and go on. The winner forks twice, so
- * that the daemon is nobody's child here, and gives it a session of its own, "/" as folder, a clean environment (PATH and the variables
- * that `davit serve` reads), no fds but three and the ready pipe, and the root cgroup of every hierarchy. Its stderr is daemon.log beside the
- * socket. The daemon writes 'R' into the pipe when it is ready, or a line that says why it cannot; the end of the pipe without either means
- * that it died. So nothing is polled, and the lock is held until the outcome is known.
+ * One starter wins an flock on SOCKET.lock; the others wait for the lock, find the daemon and go
+ * on. The winner forks twice, so that the daemon is nobody's child here, and gives it a session of
+ * its own, "/" as folder, a clean environment (PATH and the variables that `davit serve` reads), no
+ * fds but three and the ready pipe, and the root cgroup of every hierarchy. Its stderr is
+ * daemon.log beside the socket. The daemon writes 'R' into the pipe when it is ready, or a line
+ * that says why it cannot; the end of the pipe without either means that it died. So nothing is
+ * polled, and the lock is held until the outcome is known.
  */
 #include "cli/autostart.h"
 
@@ -37,7 +39,8 @@
 #define READY_SECONDS 60 /* taking over thousands of containers is allowed to take a while */
 #define LOG_BYTES (1 << 20) /* a daemon.log over this is put aside as daemon.log.1 */
 
-static const char default_path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+static const char default_path[] =
+	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 static bool daemon_listens(const char *path)
 {
@@ -92,11 +95,13 @@ static char **daemon_env(const struct cli *cli)
 			char *name CLEANUP_FREE = args_env_name(commands[t], o);
 			const char *value = getenv(name);
 
-			if (!value || strcmp(name, "DAVIT_SOCKET") == 0 || strcmp(name, "DAVIT_NAMESPACE") == 0)
+			if (!value || strcmp(name, "DAVIT_SOCKET") == 0 ||
+			    strcmp(name, "DAVIT_NAMESPACE") == 0)
 				continue;
 			if (t == 1 && cmd_serve.options && strcmp(o->name, "log-level") != 0)
 				continue;
-			*(char **)mem_grow(&env, &n, sizeof(*env)) = mem_printf("%s=%s", name, value);
+			*(char **)mem_grow(&env, &n, sizeof(*env)) = mem_printf("%s=%s", name,
+										value);
 		}
 	}
 	mem_grow(&env, &n, sizeof(*env));
@@ -111,8 +116,9 @@ static void env_free(char **env)
 }
 
 /*
- * Out of the caller's cgroups, which end with its login or its job. A hierarchy that does not let us is left as it is.
- * In the child: no allocation is needed, but is harmless since this process has one thread.
+ * Out of the caller's cgroups, which end with its login or its job. A hierarchy that does not let
+ * us is left as it is. In the child: no allocation is needed, but is harmless since this process
+ * has one thread.
  */
 static void leave_cgroups(void)
 {
@@ -126,13 +132,15 @@ static void leave_cgroups(void)
 		char *type = strstr(line, " - "), *save = NULL, *folder;
 		char path[PATH_MAX];
 
-		if (!type || (strncmp(type, " - cgroup ", 10) != 0 && strncmp(type, " - cgroup2 ", 11) != 0))
+		if (!type ||
+		    (strncmp(type, " - cgroup ", 10) != 0 && strncmp(type, " - cgroup2 ", 11) != 0))
 			continue;
 		strtok_r(line, " ", &save);
 		for (int i = 0; i < 3; i++)
 			folder = strtok_r(NULL, " ", &save);
 		folder = strtok_r(NULL, " ", &save);
-		if (!folder || (size_t)snprintf(path, sizeof(path), "%s/cgroup.procs", folder) >= sizeof(path))
+		if (!folder ||
+		    (size_t)snprintf(path, sizeof(path), "%s/cgroup.procs", folder) >= sizeof(path))
 			continue;
 		(void)fd_write_file(AT_FDCWD, path, "0");
 	}
@@ -161,8 +169,8 @@ static void become_daemon(int ready, int log, char **env)
 	log = fcntl(log, F_DUPFD_CLOEXEC, READY_FD + 1);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	null = fcntl(null, F_DUPFD_CLOEXEC, READY_FD + 1);
-	if (ready < 0 || log < 0 || null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(log, 2) < 0 ||
-	    dup2(ready, READY_FD) < 0)
+	if (ready < 0 || log < 0 || null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
+	    dup2(log, 2) < 0 || dup2(ready, READY_FD) < 0)
 		_exit(CLI_EXIT_DAVIT);
 	close_range(READY_FD + 1, ~0u, 0);
 	execve("/proc/self/exe", argv, env);
@@ -207,8 +215,10 @@ static int await_ready(int fd, const char *log, struct fault *f)
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r == 0)
-			return fault_set(f, FAULT_DEADLINE_EXCEEDED, 0,
-					 "the daemon was started but is not ready after %d seconds; see %s", READY_SECONDS, log);
+			return fault_set(
+				f, FAULT_DEADLINE_EXCEEDED, 0,
+				"the daemon was started but is not ready after %d seconds; see %s",
+				READY_SECONDS, log);
 		r = read(fd, text + n, sizeof(text) - 1 - n);
 		if (r < 0 && errno == EINTR)
 			continue;
@@ -220,7 +230,8 @@ static int await_ready(int fd, const char *log, struct fault *f)
 	}
 	text[n] = '\0';
 	text[strcspn(text, "\n")] = '\0';
-	return fault_set(f, FAULT_UNAVAILABLE, 0, "the daemon was started but ended%s%s; see %s", *text ? ": " : "", text, log);
+	return fault_set(f, FAULT_UNAVAILABLE, 0, "the daemon was started but ended%s%s; see %s",
+			 *text ? ": " : "", text, log);
 }
 
 int autostart(const struct cli *cli, struct fault *f)
@@ -234,8 +245,10 @@ int autostart(const struct cli *cli, struct fault *f)
 	char **env;
 
 	if (geteuid() != 0)
-		return fault_set(f, FAULT_PERMISSION_DENIED, 0,
-				 "no daemon listens on %s and only root can start one; start it with 'sudo davit serve'", sock);
+		return fault_set(
+			f, FAULT_PERMISSION_DENIED, 0,
+			"no daemon listens on %s and only root can start one; start it with 'sudo davit serve'",
+			sock);
 	r = make_folders(sock, f);
 	if (r < 0)
 		return r;

@@ -7,5 +7,8 @@
 #include "cli/cli.h"
 #include "util/fault.h"
 
-/* Returns when a daemon listens, started by this process or by another. The fault names the daemon's log. */
+/*
+ * Returns when a daemon listens, started by this process or by another. The fault names the
+ * daemon's log.
+ */
 int autostart(const struct cli *cli, struct fault *f);

@@ -2,7 +2,8 @@
 /*
  * Capabilities: the default set, --cap-add and --cap-drop
  *
- * Sets are bit masks by the kernel's numbers; names come from libcap, so that a capability which is newer than this file can be given as well.
+ * Sets are bit masks by the kernel's numbers; names come from libcap, so that a capability which is
+ * newer than this file can be given as well.
  */
 #include "cli/caps.h"
 
@@ -20,8 +21,9 @@
 
 #define BIT(cap) (1ull << (cap))
 
-const uint64_t caps_default = BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_FOWNER) | BIT(CAP_FSETID) | BIT(CAP_KILL) |
-			      BIT(CAP_NET_BIND_SERVICE) | BIT(CAP_SETFCAP) | BIT(CAP_SETGID) | BIT(CAP_SETPCAP) |
+const uint64_t caps_default = BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_FOWNER) |
+			      BIT(CAP_FSETID) | BIT(CAP_KILL) | BIT(CAP_NET_BIND_SERVICE) |
+			      BIT(CAP_SETFCAP) | BIT(CAP_SETGID) | BIT(CAP_SETPCAP) |
 			      BIT(CAP_SETUID) | BIT(CAP_SYS_CHROOT);
 
 uint64_t caps_all(void)
@@ -57,15 +59,18 @@ int caps_parse(const char *text, uint64_t *bits, struct fault *f)
 	for (char *p = name; *p; p++)
 		*p = (char)tolower((unsigned char)*p);
 	if (cap_from_name(name, &cap) < 0 || cap >= cap_max_bits())
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "there is no capability \"%s\" (see capabilities(7))", text);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "there is no capability \"%s\" (see capabilities(7))", text);
 	*bits = BIT(cap);
 	return 0;
 }
 
-int caps_change(uint64_t *set, uint64_t added, bool all_added, uint64_t dropped, bool all_dropped, struct fault *f)
+int caps_change(uint64_t *set, uint64_t added, bool all_added, uint64_t dropped, bool all_dropped,
+		struct fault *f)
 {
 	if (all_added && all_dropped)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "all capabilities are both added and dropped");
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "all capabilities are both added and dropped");
 	if (added & dropped) {
 		json_object *both CLEANUP_JSON = caps_names(added & dropped);
 

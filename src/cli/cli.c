@@ -2,8 +2,8 @@
 /*
  * The command line: the table of commands, and the way from argv to one of them
  *
- * Options before the command are the global ones; a command takes them among its own as well. All that a command owns lives in `struct cli`,
- * which is cleared here when it returns.
+ * Options before the command are the global ones; a command takes them among its own as well. All
+ * that a command owns lives in `struct cli`, which is cleared here when it returns.
  */
 #include "cli/cli.h"
 
@@ -21,18 +21,30 @@
 #include "util/log.h"
 
 const struct cli_option cli_global_options[] = {
-	{ .name = "socket", .argument = "PATH", .doc = "the daemon's socket (/run/davit/davit.sock)", .env = "DAVIT_SOCKET", .flags = CLI_FILE },
-	{ .name = "namespace", .letter = 'n', .argument = "NAME", .doc = "namespace to work in (default)", .env = "DAVIT_NAMESPACE" },
-	{ .name = "log-level", .argument = "LEVEL", .doc = "error, warn, info or debug (info)", .env = "DAVIT_LOG_LEVEL",
+	{ .name = "socket",
+	  .argument = "PATH",
+	  .doc = "the daemon's socket (/run/davit/davit.sock)",
+	  .env = "DAVIT_SOCKET",
+	  .flags = CLI_FILE },
+	{ .name = "namespace",
+	  .letter = 'n',
+	  .argument = "NAME",
+	  .doc = "namespace to work in (default)",
+	  .env = "DAVIT_NAMESPACE" },
+	{ .name = "log-level",
+	  .argument = "LEVEL",
+	  .doc = "error, warn, info or debug (info)",
+	  .env = "DAVIT_LOG_LEVEL",
 	  .words = "error warn info debug" },
 	{ .name = NULL },
 };
 
 const struct cli_command *const cli_commands[] = {
-	&cmd_run,    &cmd_create, &cmd_start, &cmd_ps,	     &cmd_inspect,    &cmd_exec,	&cmd_attach, &cmd_logs,
-	&cmd_kill,   &cmd_stop,	  &cmd_pause, &cmd_resume,   &cmd_wait,	      &cmd_rm,		&cmd_top,    &cmd_events,
-	&cmd_namespaces, &cmd_rpc, &cmd_describe, &cmd_doctor, &cmd_version,  &cmd_serve,	&cmd_help,   &cmd_completion,
-	NULL,
+	&cmd_run,     &cmd_create,     &cmd_start, &cmd_ps,	    &cmd_inspect,
+	&cmd_exec,    &cmd_attach,     &cmd_logs,  &cmd_kill,	    &cmd_stop,
+	&cmd_pause,   &cmd_resume,     &cmd_wait,  &cmd_rm,	    &cmd_top,
+	&cmd_events,  &cmd_namespaces, &cmd_rpc,   &cmd_describe,   &cmd_doctor,
+	&cmd_version, &cmd_serve,      &cmd_help,  &cmd_completion, NULL,
 };
 
 const struct cli_command *cli_command_find(const char *name)
@@ -46,7 +58,8 @@ const struct cli_command *cli_command_find(const char *name)
 
 static int usage_error(const struct fault *f, const struct cli_command *c)
 {
-	char *hint CLEANUP_FREE = c ? mem_printf("see 'davit %s --help'", c->name) : mem_strdup("see 'davit help'");
+	char *hint CLEANUP_FREE = c ? mem_printf("see 'davit %s --help'", c->name)
+				    : mem_strdup("see 'davit help'");
 
 	return cli_fail(f, hint, "%s", c ? c->name : "usage");
 }
@@ -54,12 +67,15 @@ static int usage_error(const struct fault *f, const struct cli_command *c)
 /* What the global options say, wherever they stood. */
 static int take_globals(struct cli *cli, struct fault *f)
 {
-	const char *level = args_get(cli, "log-level"), *autostart = getenv("DAVIT_AUTOSTART"), *state = getenv("DAVIT_STATE");
+	const char *level = args_get(cli, "log-level"), *autostart = getenv("DAVIT_AUTOSTART"),
+		   *state = getenv("DAVIT_STATE");
 	enum log_level parsed;
 
 	if (level) {
 		if (log_level_parse(level, &parsed) < 0)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--log-level takes error, warn, info or debug, not \"%s\"", level);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "--log-level takes error, warn, info or debug, not \"%s\"",
+					 level);
 		log_set_level(parsed);
 	}
 	cli->socket = args_get(cli, "socket");
@@ -69,7 +85,8 @@ static int take_globals(struct cli *cli, struct fault *f)
 	cli->ns_given = cli->ns != NULL;
 	if (!cli->ns)
 		cli->ns = "default";
-	cli->autostart = !autostart || (strcmp(autostart, "0") != 0 && strcmp(autostart, "false") != 0);
+	cli->autostart = !autostart ||
+			 (strcmp(autostart, "0") != 0 && strcmp(autostart, "false") != 0);
 	return 0;
 }
 
@@ -117,7 +134,8 @@ int cli_main(int argc, char **argv)
 	} else {
 		cli.command = cli_command_find(argv[1 + used]);
 		if (!cli.command) {
-			fault_set(&f, FAULT_NOT_FOUND, 0, "there is no command \"%s\"", argv[1 + used]);
+			fault_set(&f, FAULT_NOT_FOUND, 0, "there is no command \"%s\"",
+				  argv[1 + used]);
 			code = usage_error(&f, NULL);
 		} else {
 			code = run_command(&cli, argc - 2 - used, argv + 2 + used);

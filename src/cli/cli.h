@@ -2,9 +2,9 @@
 /*
  * The command line: commands as data
  *
- * Each command is one exported row with its options, its help and its function. Help, completions and the option
- * lists of the manual pages come from the rows. A command is a thin client of the daemon: this room knows the
- * RPC (ipc/client.h) and util/, and nothing of the daemon's insides.
+ * Each command is one exported row with its options, its help and its function. Help, completions
+ * and the option lists of the manual pages come from the rows. A command is a thin client of the
+ * daemon: this room knows the RPC (ipc/client.h) and util/, and nothing of the daemon's insides.
  */
 #pragma once
 
@@ -35,8 +35,8 @@ struct cli_option {
 	const char *argument; /* what it takes, as "PATH"; NULL for a flag */
 	const char *doc; /* one line without a final dot */
 	/*
-	 * Environment twin; NULL: DAVIT_COMMAND_OPTION, upper case with '_' for '-'. What is given on the
-	 * command line goes before it. Options that may be repeated take one value a line.
+	 * Environment twin; NULL: DAVIT_COMMAND_OPTION, upper case with '_' for '-'. What is given
+	 * on the command line goes before it. Options that may be repeated take one value a line.
 	 */
 	const char *env;
 	unsigned flags;
@@ -45,13 +45,19 @@ struct cli_option {
 
 /* of a command */
 enum {
-	CLI_ARGS_END_OPTIONS = 1 << 0, /* what follows the first positional argument is not read: run, exec */
+	/* what follows the first positional argument is not read: run, exec */
+	CLI_ARGS_END_OPTIONS = 1 << 0,
 	CLI_HIDDEN = 1 << 1, /* not in the help */
 	CLI_FOREIGN = 1 << 2, /* here for help and completion only: main.c runs it */
 };
 
 /* What positional arguments are, for completion. */
-enum cli_complete { CLI_COMPLETE_NONE, CLI_COMPLETE_CONTAINERS, CLI_COMPLETE_COMMANDS, CLI_COMPLETE_WORDS };
+enum cli_complete {
+	CLI_COMPLETE_NONE,
+	CLI_COMPLETE_CONTAINERS,
+	CLI_COMPLETE_COMMANDS,
+	CLI_COMPLETE_WORDS
+};
 
 struct cli_command {
 	const char *name;
@@ -94,7 +100,8 @@ struct cli { /* one invocation */
 int cli_main(int argc, char **argv);
 
 extern const struct cli_option cli_global_options[];
-extern const struct cli_command *const cli_commands[]; /* NULL-terminated, in the order of the help */
+/* NULL-terminated, in the order of the help */
+extern const struct cli_command *const cli_commands[];
 const struct cli_command *cli_command_find(const char *name); /* NULL when there is none */
 
 /* Shared rows of option tables. */
@@ -108,6 +115,7 @@ const struct cli_command *cli_command_find(const char *name); /* NULL when there
 		.name = "quiet", .letter = 'q', .doc = "print only the names"                      \
 	}
 
-extern const struct cli_command cmd_attach, cmd_completion, cmd_create, cmd_describe, cmd_doctor, cmd_events,
-	cmd_exec, cmd_help, cmd_inspect, cmd_kill, cmd_logs, cmd_namespaces, cmd_pause, cmd_ps, cmd_resume,
-	cmd_rm, cmd_rpc, cmd_run, cmd_serve, cmd_start, cmd_stop, cmd_top, cmd_version, cmd_wait;
+extern const struct cli_command cmd_attach, cmd_completion, cmd_create, cmd_describe, cmd_doctor,
+	cmd_events, cmd_exec, cmd_help, cmd_inspect, cmd_kill, cmd_logs, cmd_namespaces, cmd_pause,
+	cmd_ps, cmd_resume, cmd_rm, cmd_rpc, cmd_run, cmd_serve, cmd_start, cmd_stop, cmd_top,
+	cmd_version, cmd_wait;

@@ -20,10 +20,13 @@ static int check(struct cli *cli, const char *id, struct fault *f)
 	if (r < 0)
 		return r;
 	if (!js_bool(task, "process.terminal"))
-		return fault_set(f, FAULT_FAILED_PRECONDITION, 0,
-				 "it has no terminal: its output goes to where it was started; 'davit logs %s' shows it if that is the log", id);
+		return fault_set(
+			f, FAULT_FAILED_PRECONDITION, 0,
+			"it has no terminal: its output goes to where it was started; 'davit logs %s' shows it if that is the log",
+			id);
 	if (strcmp(js_str(task, "process.status"), "stopped") == 0)
-		return fault_set(f, FAULT_FAILED_PRECONDITION, 0, "it does not run; 'davit start -a %s' runs it", id);
+		return fault_set(f, FAULT_FAILED_PRECONDITION, 0,
+				 "it does not run; 'davit start -a %s' runs it", id);
 	return 0;
 }
 

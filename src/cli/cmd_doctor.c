@@ -2,7 +2,8 @@
 /*
  * davit doctor
  *
- * Collects findings about this host and shows them. It asks nothing of the daemon but its state, and starts none.
+ * Collects findings about this host and shows them. It asks nothing of the daemon but its state,
+ * and starts none.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,9 +32,12 @@
 #endif
 #define CRIU_SECONDS 20
 
-static const char *const level_names[] = { [DOCTOR_OK] = "ok", [DOCTOR_NOTE] = "note", [DOCTOR_BAD] = "BAD" };
+static const char *const level_names[] = {
+	[DOCTOR_OK] = "ok", [DOCTOR_NOTE] = "note", [DOCTOR_BAD] = "BAD"
+};
 
-void doctor_add(json_object *findings, const char *group, const char *name, enum doctor_level level, const char *detail, ...)
+void doctor_add(json_object *findings, const char *group, const char *name, enum doctor_level level,
+		const char *detail, ...)
 {
 	char *text CLEANUP_FREE = NULL;
 	json_object *o = js_object();
@@ -51,8 +55,8 @@ void doctor_add(json_object *findings, const char *group, const char *name, enum
 }
 
 /*
- * Runs a program without a shell and takes its output, at most size - 1 bytes, for at most CRIU_SECONDS. Returns its wait
- * status or -errno.
+ * Runs a program without a shell and takes its output, at most size - 1 bytes, for at most
+ * CRIU_SECONDS. Returns its wait status or -errno.
  */
 static int run(const char *const *argv, char *out, size_t size)
 {
@@ -85,7 +89,8 @@ static int run(const char *const *argv, char *out, size_t size)
 			kill(pid, SIGKILL);
 			break;
 		}
-		got = n < size - 1 ? read(pipes[0], out + n, size - 1 - n) : read(pipes[0], rest, sizeof(rest));
+		got = n < size - 1 ? read(pipes[0], out + n, size - 1 - n)
+				   : read(pipes[0], rest, sizeof(rest));
 		if (got <= 0)
 			break;
 		n += n < size - 1 ? (size_t)got : 0;
@@ -101,13 +106,15 @@ static int run(const char *const *argv, char *out, size_t size)
 
 void doctor_criu(json_object *findings, const char *path)
 {
-	const char *const version[] = { path, "--version", NULL }, *const check[] = { path, "check", NULL };
+	const char *const version[] = { path, "--version", NULL }, *const check[] = { path, "check",
+										      NULL };
 	char text[4096], *line, *end;
 	int status;
 
 	status = run(version, text, sizeof(text));
 	if (status < 0) {
-		doctor_add(findings, "criu", "program", DOCTOR_NOTE, "%s: %s; without it there are no checkpoints", path,
+		doctor_add(findings, "criu", "program", DOCTOR_NOTE,
+			   "%s: %s; without it there are no checkpoints", path,
 			   strerrordesc_np(-status));
 		return;
 	}
@@ -124,7 +131,8 @@ void doctor_criu(json_object *findings, const char *path)
 	end = strchr(line, '\n');
 	if (end)
 		*end = '\0';
-	doctor_add(findings, "criu", "check", DOCTOR_NOTE, "does not work with this kernel: %s", status < 0 ? strerrordesc_np(-status) : line);
+	doctor_add(findings, "criu", "check", DOCTOR_NOTE, "does not work with this kernel: %s",
+		   status < 0 ? strerrordesc_np(-status) : line);
 }
 
 static void daemon_state(struct cli *cli, json_object *findings)
@@ -134,10 +142,12 @@ static void daemon_state(struct cli *cli, json_object *findings)
 
 	cli->autostart = false;
 	if (cli_call(cli, "server.info", NULL, &info, &f) == 0)
-		doctor_add(findings, "daemon", "socket", DOCTOR_OK, "%s, version %s, pid %lld", cli_socket(cli), js_str(info, "version"),
+		doctor_add(findings, "daemon", "socket", DOCTOR_OK, "%s, version %s, pid %lld",
+			   cli_socket(cli), js_str(info, "version"),
 			   (long long)js_int(info, "pid", 0));
 	else if (f.code == FAULT_UNAVAILABLE)
-		doctor_add(findings, "daemon", "socket", DOCTOR_OK, "%s: no daemon runs; the first command starts one", cli_socket(cli));
+		doctor_add(findings, "daemon", "socket", DOCTOR_OK,
+			   "%s: no daemon runs; the first command starts one", cli_socket(cli));
 	else
 		doctor_add(findings, "daemon", "socket", DOCTOR_BAD, "%s", f.message);
 }
@@ -150,11 +160,13 @@ static void tools(json_object *findings)
 	if (geteuid() == 0)
 		doctor_add(findings, "host", "user", DOCTOR_OK, "root");
 	else
-		doctor_add(findings, "host", "user", DOCTOR_NOTE, "not root: some answers here are for this user and not for the daemon");
+		doctor_add(findings, "host", "user", DOCTOR_NOTE,
+			   "not root: some answers here are for this user and not for the daemon");
 	if (spec_find_init(&path, &f) == 0)
 		doctor_add(findings, "host", "init", DOCTOR_OK, "%s, for --init", path);
 	else
-		doctor_add(findings, "host", "init", DOCTOR_NOTE, "no catatonit or tini: --init is refused");
+		doctor_add(findings, "host", "init", DOCTOR_NOTE,
+			   "no catatonit or tini: --init is refused");
 	free(path);
 }
 
@@ -167,7 +179,8 @@ static void print(json_object *findings, bool all)
 	for (size_t i = 0; i < js_len(findings); i++) {
 		json_object *o = js_at(findings, i);
 
-		if (!all && strcmp(js_str(o, "level"), "ok") == 0 && strcmp(js_str(o, "group"), "limits") == 0) {
+		if (!all && strcmp(js_str(o, "level"), "ok") == 0 &&
+		    strcmp(js_str(o, "group"), "limits") == 0) {
 			hidden++;
 			continue;
 		}
@@ -210,7 +223,11 @@ static int doctor(struct cli *cli)
 
 static const struct cli_option options[] = {
 	{ .name = "all", .letter = 'a', .doc = "also the limits that are fine" },
-	{ .name = "criu", .argument = "PATH", .doc = "the criu program to try", .env = "DAVIT_CRIU", .flags = CLI_FILE },
+	{ .name = "criu",
+	  .argument = "PATH",
+	  .doc = "the criu program to try",
+	  .env = "DAVIT_CRIU",
+	  .flags = CLI_FILE },
 	CLI_OPTION_FORMAT,
 	{ .name = NULL },
 };

@@ -2,8 +2,9 @@
 /*
  * davit events
  *
- * Follows the daemon's journal. Each event carries its number; when the connection breaks because the daemon is restarted, the subscription is
- * made anew from the last number seen, so that nothing is missed or shown twice.
+ * Follows the daemon's journal. Each event carries its number; when the connection breaks because
+ * the daemon is restarted, the subscription is made anew from the last number seen, so that nothing
+ * is missed or shown twice.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -60,8 +61,8 @@ static void show_gap(const struct stream *s, json_object *gap)
 		js_set(o, "gap", json_object_get(gap));
 		output_json_line(o);
 	} else {
-		cli_warn("events %lld to %lld are not in the journal any more", (long long)js_int(gap, "from", 0),
-			 (long long)js_int(gap, "to", 0));
+		cli_warn("events %lld to %lld are not in the journal any more",
+			 (long long)js_int(gap, "from", 0), (long long)js_int(gap, "to", 0));
 	}
 }
 
@@ -84,8 +85,11 @@ static void show(struct stream *s, const struct cli_reply *reply)
 			json_object *payload = js_get(e, "event");
 
 			output_time(js_int(e, "timestamp", 0), time, sizeof(time));
-			printf("%s %lld %s %s %s\n", time, (long long)s->since, js_str(e, "namespace"), js_str(e, "topic"),
-			       json_object_to_json_string_ext(payload, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+			printf("%s %lld %s %s %s\n", time, (long long)s->since,
+			       js_str(e, "namespace"), js_str(e, "topic"),
+			       json_object_to_json_string_ext(
+				       payload,
+				       JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 		}
 	}
 	fflush(stdout);
@@ -130,7 +134,8 @@ static int events(struct cli *cli)
 		return cli_fail(&f, NULL, "events");
 	s.json = r;
 	if (since && units_int(since, 0, INT64_MAX, &s.since, &f) < 0)
-		return cli_fail(&f, "it is an event's number; 0 is the beginning of the journal", "events: --since");
+		return cli_fail(&f, "it is an event's number; 0 is the beginning of the journal",
+				"events: --since");
 	s.journal = mem_strdup(args_get(cli, "journal"));
 	r = follow(&s, &f);
 	free(s.journal);
@@ -138,10 +143,17 @@ static int events(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-	{ .name = "since", .argument = "SEQ", .doc = "first show all after this number that are still there; 0: all" },
-	{ .name = "journal", .argument = "ID", .doc = "the journal that SEQ is a number of: another one begins with a gap" },
-	{ .name = "filter", .letter = 'f', .argument = "FILTER",
-	  .doc = "only those that match, as topic==/tasks/exit, event.container_id==web; more than one: any of them", .flags = CLI_MULTI },
+	{ .name = "since",
+	  .argument = "SEQ",
+	  .doc = "first show all after this number that are still there; 0: all" },
+	{ .name = "journal",
+	  .argument = "ID",
+	  .doc = "the journal that SEQ is a number of: another one begins with a gap" },
+	{ .name = "filter",
+	  .letter = 'f',
+	  .argument = "FILTER",
+	  .doc = "only those that match, as topic==/tasks/exit, event.container_id==web; more than one: any of them",
+	  .flags = CLI_MULTI },
 	CLI_OPTION_FORMAT,
 	{ .name = NULL },
 };
@@ -149,8 +161,9 @@ static const struct cli_option options[] = {
 const struct cli_command cmd_events = {
 	.name = "events",
 	.summary = "Follow what happens",
-	.details = "A line is TIME NUMBER NAMESPACE TOPIC EVENT; with --format json it is one object. All namespaces are shown\n"
-		   "unless one is named by --namespace.\n",
+	.details =
+		"A line is TIME NUMBER NAMESPACE TOPIC EVENT; with --format json it is one object. All namespaces are shown\n"
+		"unless one is named by --namespace.\n",
 	.options = options,
 	.max_args = 0,
 	.run = events,

@@ -2,7 +2,8 @@
 /*
  * davit exec
  *
- * The process starts from the container's own (environment, folder, user, capabilities), and the options change it.
+ * The process starts from the container's own (environment, folder, user, capabilities), and the
+ * options change it.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,7 +23,10 @@
 #include "cli/session.h"
 #include "cli/user.h"
 
-/* The container's root as its processes see it; without the right to look there, the folder of its spec. */
+/*
+ * The container's root as its processes see it; without the right to look there, the folder of its
+ * spec.
+ */
 static int open_rootfs(struct cli *cli, const char *id, json_object *spec)
 {
 	json_object *task CLEANUP_JSON = NULL;
@@ -31,16 +35,20 @@ static int open_rootfs(struct cli *cli, const char *id, json_object *spec)
 	int fd;
 
 	if (cli_call(cli, "tasks.get", cli_params(id, NULL), &task, &ignored) == 0) {
-		snprintf(path, sizeof(path), "/proc/%lld/root", (long long)js_int(task, "process.pid", 0));
+		snprintf(path, sizeof(path), "/proc/%lld/root",
+			 (long long)js_int(task, "process.pid", 0));
 		fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (fd >= 0)
 			return fd;
 	}
-	return *js_str(spec, "root.path") == '/' ? open(js_str(spec, "root.path"), O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	return *js_str(spec, "root.path") == '/'
+		       ? open(js_str(spec, "root.path"), O_PATH | O_DIRECTORY | O_CLOEXEC)
+		       : -1;
 }
 
 /*
- * Another user than the container's: root gets all of the bounding set, others nothing, as an ordinary login would.
+ * Another user than the container's: root gets all of the bounding set, others nothing, as an
+ * ordinary login would.
  */
 static void user_caps(json_object *process, uid_t uid)
 {
@@ -50,7 +58,8 @@ static void user_caps(json_object *process, uid_t uid)
 		js_set(process, "capabilities", caps_json(bounding, 0, uid == 0));
 }
 
-static int set_user(struct cli *cli, const char *id, json_object *spec, json_object *process, struct fault *f)
+static int set_user(struct cli *cli, const char *id, json_object *spec, json_object *process,
+		    struct fault *f)
 {
 	const char *text = args_get(cli, "user");
 	int root CLEANUP_CLOSE = -1;
@@ -101,7 +110,8 @@ static int process_spec(struct cli *cli, const char *id, json_object **out, stru
 	json_object_object_del(process, "consoleSize");
 	value = args_get(cli, "workdir");
 	if (value && *value != '/')
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--workdir \"%s\" does not begin with '/'", value);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "--workdir \"%s\" does not begin with '/'", value);
 	if (value)
 		js_set_str(process, "cwd", value);
 	args = js_array();
@@ -121,14 +131,16 @@ static void delete_process(struct cli *cli, const char *id, const char *exec_id)
 	(void)cli_call(cli, "tasks.delete_process", p, NULL, &ignored);
 }
 
-static int foreground(struct cli *cli, const char *id, const char *exec_id, json_object *params, int *status, struct fault *f)
+static int foreground(struct cli *cli, const char *id, const char *exec_id, json_object *params,
+		      int *status, struct fault *f)
 {
 	json_object *answer CLEANUP_JSON = NULL;
 	struct session *s;
 	size_t n_fds;
 	int fds[3], r;
 
-	r = session_new(&s, cli, id, exec_id, args_flag(cli, "tty"), args_flag(cli, "interactive"), f);
+	r = session_new(&s, cli, id, exec_id, args_flag(cli, "tty"), args_flag(cli, "interactive"),
+			f);
 	if (r < 0) {
 		json_object_put(params);
 		return r;
@@ -154,7 +166,8 @@ static int foreground(struct cli *cli, const char *id, const char *exec_id, json
 	return r;
 }
 
-static int background(struct cli *cli, const char *id, const char *exec_id, json_object *params, struct fault *f)
+static int background(struct cli *cli, const char *id, const char *exec_id, json_object *params,
+		      struct fault *f)
 {
 	int r;
 
@@ -184,7 +197,8 @@ static int exec(struct cli *cli)
 	create_random_id(exec_id, sizeof(exec_id));
 	params = cli_params(id, exec_id);
 	js_set(params, "spec", process);
-	r = detach ? background(cli, id, exec_id, params, &f) : foreground(cli, id, exec_id, params, &status, &f);
+	r = detach ? background(cli, id, exec_id, params, &f)
+		   : foreground(cli, id, exec_id, params, &status, &f);
 	if (r < 0)
 		return cli_fail(&f, NULL, "cannot execute in %s", id);
 	if (detach)
@@ -196,10 +210,23 @@ static const struct cli_option options[] = {
 	{ .name = "detach", .letter = 'd', .doc = "do not wait for it; print its exec id" },
 	{ .name = "interactive", .letter = 'i', .doc = "pass stdin on (otherwise it is empty)" },
 	{ .name = "tty", .letter = 't', .doc = "give it a terminal" },
-	{ .name = "env", .letter = 'e', .argument = "KEY=VALUE", .doc = "environment variable; KEY alone takes the caller's", .flags = CLI_MULTI },
-	{ .name = "env-file", .argument = "FILE", .doc = "file of such lines", .flags = CLI_MULTI | CLI_FILE },
-	{ .name = "workdir", .letter = 'w', .argument = "DIR", .doc = "its working directory (the container's)" },
-	{ .name = "user", .letter = 'u', .argument = "USER[:GROUP]", .doc = "run as this user, by name or number (the container's)" },
+	{ .name = "env",
+	  .letter = 'e',
+	  .argument = "KEY=VALUE",
+	  .doc = "environment variable; KEY alone takes the caller's",
+	  .flags = CLI_MULTI },
+	{ .name = "env-file",
+	  .argument = "FILE",
+	  .doc = "file of such lines",
+	  .flags = CLI_MULTI | CLI_FILE },
+	{ .name = "workdir",
+	  .letter = 'w',
+	  .argument = "DIR",
+	  .doc = "its working directory (the container's)" },
+	{ .name = "user",
+	  .letter = 'u',
+	  .argument = "USER[:GROUP]",
+	  .doc = "run as this user, by name or number (the container's)" },
 	{ .name = NULL },
 };
 
@@ -207,7 +234,8 @@ const struct cli_command cmd_exec = {
 	.name = "exec",
 	.summary = "Run a command in a running container",
 	.usage = "NAME COMMAND [ARGUMENT...]",
-	.details = "The exit code is the command's; 126 when it cannot be run, 127 when it does not exist, 125 when davit failed.\n",
+	.details =
+		"The exit code is the command's; 126 when it cannot be run, 127 when it does not exist, 125 when davit failed.\n",
 	.options = options,
 	.flags = CLI_ARGS_END_OPTIONS,
 	.min_args = 2,

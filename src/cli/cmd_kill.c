@@ -12,7 +12,10 @@
 #include "cli/output.h"
 #include "cli/units.h"
 
-/* The same call for all arguments; each name is printed when it succeeded. Goes on after a failure, which the exit code tells. */
+/*
+ * The same call for all arguments; each name is printed when it succeeded. Goes on after a failure,
+ * which the exit code tells.
+ */
 static int each(struct cli *cli, const char *method, json_object *extra, const char *verb)
 {
 	int code = 0;
@@ -22,7 +25,7 @@ static int each(struct cli *cli, const char *method, json_object *extra, const c
 		struct fault f = { 0 };
 
 		if (extra) {
-			json_object_object_foreach(extra, key, value)
+			json_object_object_foreach (extra, key, value)
 				js_set(p, key, json_object_get(value));
 		}
 		if (cli_call(cli, method, p, NULL, &f) < 0)
@@ -76,9 +79,14 @@ static int wait_run(struct cli *cli)
 }
 
 static const struct cli_option kill_options[] = {
-	{ .name = "signal", .letter = 's', .argument = "SIGNAL", .doc = "name or number (SIGKILL)",
+	{ .name = "signal",
+	  .letter = 's',
+	  .argument = "SIGNAL",
+	  .doc = "name or number (SIGKILL)",
 	  .words = "HUP INT QUIT KILL TERM USR1 USR2 STOP CONT" },
-	{ .name = "all", .letter = 'a', .doc = "to every process of the container, not only its init" },
+	{ .name = "all",
+	  .letter = 'a',
+	  .doc = "to every process of the container, not only its init" },
 	{ .name = NULL },
 };
 

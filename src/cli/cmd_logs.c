@@ -2,9 +2,10 @@
 /*
  * davit logs
  *
- * The daemon says where a task's log is; the file is read here. Its lines are "TIME STREAM F TEXT", with P for F when the text
- * goes on in the stream's next line. FILE.1 is what was rotated away before FILE. Following is driven by inotify (on the file, and on the
- * folder for rotation) and ends when the task has.
+ * The daemon says where a task's log is; the file is read here. Its lines are "TIME STREAM F TEXT",
+ * with P for F when the text goes on in the stream's next line. FILE.1 is what was rotated away
+ * before FILE. Following is driven by inotify (on the file, and on the folder for rotation) and
+ * ends when the task has.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -93,7 +94,8 @@ static void read_on(struct reader *r)
 
 		while ((nl = memchr(p, '\n', (size_t)(end - p)))) {
 			if (r->partial) {
-				char *joined CLEANUP_FREE = mem_alloc(r->partial + (size_t)(nl - p) + 1);
+				char *joined CLEANUP_FREE = mem_alloc(r->partial +
+								      (size_t)(nl - p) + 1);
 
 				memcpy(joined, r->line, r->partial);
 				memcpy(joined + r->partial, p, (size_t)(nl - p));
@@ -257,17 +259,21 @@ static int follow(struct cli *cli, struct reader *r, const char *id, struct faul
 	rotated(r);
 	read_on(r);
 	for (;;) {
-		struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+		struct pollfd p[2] = { { .fd = fd, .events = POLLIN },
+				       { .fd = -1, .events = POLLIN } };
 		struct cli_reply *reply;
 		int n;
 
-		/* Before the poll: what has been read from the socket already does not show there. */
+		/*
+		 * Before the poll: what has been read from the socket already does not show there.
+		 */
 		while (!ended && (err = cli_recv(cli, 0, &reply, f)) != -EAGAIN) {
 			if (err < 0) {
 				/* The daemon is being restarted; its tasks go on. */
 				err = cli_reconnect(cli, f);
 				if (err == 0)
-					err = cli_send(cli, "tasks.wait", cli_params(id, NULL), NULL, 0, &wait_id, f);
+					err = cli_send(cli, "tasks.wait", cli_params(id, NULL),
+						       NULL, 0, &wait_id, f);
 				if (err < 0)
 					return err;
 				continue;
@@ -303,8 +309,9 @@ static int find_log(struct cli *cli, const char *id, char **path, struct fault *
 			return 0;
 		}
 	}
-	return fault_set(f, FAULT_FAILED_PRECONDITION, 0,
-			 "its output is not logged: it went to where it was started; 'davit run -d' logs it");
+	return fault_set(
+		f, FAULT_FAILED_PRECONDITION, 0,
+		"its output is not logged: it went to where it was started; 'davit run -d' logs it");
 }
 
 static int logs(struct cli *cli)

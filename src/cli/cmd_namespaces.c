@@ -19,8 +19,9 @@ static char *label_text(json_object *labels)
 
 	if (!labels)
 		return text;
-	json_object_object_foreach(labels, key, value) {
-		char *longer = mem_printf("%s%s%s=%s", text, *text ? "," : "", key, json_object_get_string(value));
+	json_object_object_foreach (labels, key, value) {
+		char *longer = mem_printf("%s%s%s=%s", text, *text ? "," : "", key,
+					  json_object_get_string(value));
 
 		free(text);
 		text = longer;
@@ -73,13 +74,15 @@ static int labels(struct cli *cli, json_object *p, struct fault *f)
 		char *key CLEANUP_FREE = mem_strndup(value, n);
 
 		if (!n)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--label \"%s\" is not KEY=VALUE", value);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "--label \"%s\" is not KEY=VALUE", value);
 		js_set_str(js_object_at(p, "labels"), key, value[n] ? value + n + 1 : "");
 	}
 	return 0;
 }
 
-static int change(struct cli *cli, const char *method, const char *name, bool with_labels, struct fault *f)
+static int change(struct cli *cli, const char *method, const char *name, bool with_labels,
+		  struct fault *f)
 {
 	json_object *p CLEANUP_JSON = js_object();
 	int r;
@@ -105,7 +108,8 @@ static int namespaces(struct cli *cli)
 		return 0;
 	}
 	if (strcmp(verb, "create") != 0 && strcmp(verb, "rm") != 0 && strcmp(verb, "label") != 0) {
-		fault_set(&f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is none of list, create, label and rm", verb);
+		fault_set(&f, FAULT_INVALID_ARGUMENT, 0,
+			  "\"%s\" is none of list, create, label and rm", verb);
 		return cli_fail(&f, "see 'davit namespaces --help'", "namespaces");
 	}
 	if (cli->n_args < 2) {
@@ -113,16 +117,23 @@ static int namespaces(struct cli *cli)
 		return cli_fail(&f, "see 'davit namespaces --help'", "namespaces %s", verb);
 	}
 	for (size_t i = 1; i < cli->n_args; i++) {
-		const char *method = *verb == 'c' ? "namespaces.create" : *verb == 'l' ? "namespaces.update" : "namespaces.delete";
+		const char *method = *verb == 'c'   ? "namespaces.create"
+				     : *verb == 'l' ? "namespaces.update"
+						    : "namespaces.delete";
 
 		if (change(cli, method, cli->args[i], *verb != 'r', &f) < 0)
-			code = cli_fail(&f, NULL, "cannot %s the namespace %s", *verb == 'r' ? "remove" : verb, cli->args[i]);
+			code = cli_fail(&f, NULL, "cannot %s the namespace %s",
+					*verb == 'r' ? "remove" : verb, cli->args[i]);
 	}
 	return code;
 }
 
 static const struct cli_option options[] = {
-	{ .name = "label", .letter = 'l', .argument = "KEY=VALUE", .doc = "for create and label", .flags = CLI_MULTI },
+	{ .name = "label",
+	  .letter = 'l',
+	  .argument = "KEY=VALUE",
+	  .doc = "for create and label",
+	  .flags = CLI_MULTI },
 	CLI_OPTION_QUIET,
 	CLI_OPTION_FORMAT,
 	{ .name = NULL },

@@ -2,8 +2,8 @@
 /*
  * davit ps, davit inspect
  *
- * ps joins two lists, the containers and the tasks, by id. A container without a task was created and never started, or its
- * task went with a reboot.
+ * ps joins two lists, the containers and the tasks, by id. A container without a task was created
+ * and never started, or its task went with a reboot.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +37,8 @@ static int tasks_by_id(struct cli *cli, json_object **out, struct fault *f)
 		return r;
 	*out = js_object();
 	for (size_t i = 0; i < js_len(list); i++)
-		js_set(*out, js_str(js_at(list, i), "container_id"), json_object_get(js_at(list, i)));
+		js_set(*out, js_str(js_at(list, i), "container_id"),
+		       json_object_get(js_at(list, i)));
 	return 0;
 }
 
@@ -48,7 +49,8 @@ static void status_text(json_object *task, char *buf, size_t size)
 
 	if (strcmp(status, "stopped") == 0) {
 		output_duration(clock_now() - js_int(task, "exited_at", 0), ago, sizeof(ago));
-		snprintf(buf, size, "Exited (%lld) %s ago", (long long)js_int(task, "exit_status", 255), ago);
+		snprintf(buf, size, "Exited (%lld) %s ago",
+			 (long long)js_int(task, "exit_status", 255), ago);
 	} else if (strcmp(status, "running") == 0 || strcmp(status, "pausing") == 0) {
 		output_duration(clock_now() - js_int(task, "started_at", 0), ago, sizeof(ago));
 		snprintf(buf, size, "Up %s%s", ago, *status == 'p' ? " (pausing)" : "");
@@ -65,7 +67,8 @@ static bool lives(json_object *task)
 {
 	const char *status = js_str(task, "status");
 
-	return strcmp(status, "running") == 0 || strcmp(status, "paused") == 0 || strcmp(status, "pausing") == 0;
+	return strcmp(status, "running") == 0 || strcmp(status, "paused") == 0 ||
+	       strcmp(status, "pausing") == 0;
 }
 
 static json_object *task_of(json_object *tasks, json_object *c)
@@ -75,10 +78,13 @@ static json_object *task_of(json_object *tasks, json_object *c)
 	return json_object_object_get_ex(tasks, js_str(c, "id"), &task) ? task : NULL;
 }
 
-/* What a container looks like to scripts: the record without its spec, the command, and the task. */
+/*
+ * What a container looks like to scripts: the record without its spec, the command, and the task.
+ */
 static json_object *row(json_object *c, json_object *task)
 {
-	static const char *const kept[] = { "id", "labels", "image", "runtime", "created_at", "updated_at" };
+	static const char *const kept[] = { "id",      "labels",     "image",
+					    "runtime", "created_at", "updated_at" };
 	json_object *o = js_object(), *v;
 
 	for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
@@ -96,7 +102,8 @@ static json_object *row(json_object *c, json_object *task)
 
 static void print_table(json_object *rows, bool whole)
 {
-	static const char *const titles[] = { "CONTAINER ID", "COMMAND", "CREATED", "STATUS", "PID", NULL };
+	static const char *const titles[] = { "CONTAINER ID", "COMMAND", "CREATED",
+					      "STATUS",	      "PID",	 NULL };
 	struct table *t = table_new(titles);
 	char text[96];
 
@@ -124,7 +131,10 @@ static int ps(struct cli *cli)
 {
 	/* The spec is large: it is fetched only for what is shown of it. */
 	static const char *const brief[] = { "id", NULL };
-	static const char *const full[] = { "id", "labels", "image", "runtime", "created_at", "updated_at", "spec.process.args", NULL };
+	static const char *const full[] = {
+		"id", "labels", "image", "runtime", "created_at", "updated_at", "spec.process.args",
+		NULL
+	};
 	json_object *containers CLEANUP_JSON = NULL;
 	json_object *tasks CLEANUP_JSON = NULL;
 	json_object *rows CLEANUP_JSON = js_array();
@@ -141,7 +151,8 @@ static int ps(struct cli *cli)
 	params = fields(quiet && !json ? brief : full);
 	while ((filter = args_each(cli, "filter", &at)))
 		js_push_str(js_array_at(params, "filters"), filter);
-	if (cli_list(cli, "containers.list", params, "containers", &containers, &f) < 0 || tasks_by_id(cli, &tasks, &f) < 0)
+	if (cli_list(cli, "containers.list", params, "containers", &containers, &f) < 0 ||
+	    tasks_by_id(cli, &tasks, &f) < 0)
 		return cli_fail(&f, NULL, "cannot list the containers");
 	for (size_t i = 0; i < js_len(containers); i++) {
 		json_object *c = js_at(containers, i), *task = task_of(tasks, c);
@@ -192,7 +203,11 @@ static int inspect(struct cli *cli)
 static const struct cli_option ps_options[] = {
 	{ .name = "all", .letter = 'a', .doc = "also those that do not run" },
 	CLI_OPTION_QUIET,
-	{ .name = "filter", .letter = 'f', .argument = "FILTER", .doc = "only those that match, as id==web, labels.app==shop; more than one: any of them", .flags = CLI_MULTI },
+	{ .name = "filter",
+	  .letter = 'f',
+	  .argument = "FILTER",
+	  .doc = "only those that match, as id==web, labels.app==shop; more than one: any of them",
+	  .flags = CLI_MULTI },
 	{ .name = "no-trunc", .doc = "whole commands" },
 	CLI_OPTION_FORMAT,
 	{ .name = NULL },

@@ -24,7 +24,8 @@ static int read_stdin(char **text, size_t *size, struct fault *f)
 	do {
 		if (n > LIMIT_FRAME_BYTES) {
 			free(buf);
-			return fault_set(f, FAULT_RESOURCE_EXHAUSTED, 0, "the text on stdin is larger than a request may be");
+			return fault_set(f, FAULT_RESOURCE_EXHAUSTED, 0,
+					 "the text on stdin is larger than a request may be");
 		}
 		buf = mem_need(realloc(buf, n + 65536));
 		got = fread(buf + n, 1, 65536, stdin);
@@ -56,11 +57,15 @@ static int rpc(struct cli *cli)
 		r = fault_set(&f, FAULT_INVALID_ARGUMENT, 0, "it is no map");
 	if (r < 0) {
 		json_object_put(params);
-		return cli_fail(&f, "the arguments of a method are one JSON object, as '{\"id\": \"web\"}'", "cannot read the arguments");
+		return cli_fail(
+			&f, "the arguments of a method are one JSON object, as '{\"id\": \"web\"}'",
+			"cannot read the arguments");
 	}
 	if (cli_call(cli, method, params, &result, &f) < 0)
-		return cli_fail(&f, f.code == FAULT_UNIMPLEMENTED ? "'davit describe' lists the methods" : NULL, "%s",
-				fault_code_name(f.code));
+		return cli_fail(&f,
+				f.code == FAULT_UNIMPLEMENTED ? "'davit describe' lists the methods"
+							      : NULL,
+				"%s", fault_code_name(f.code));
 	output_json(result);
 	return 0;
 }
@@ -78,10 +83,14 @@ static void parameters(json_object *list, bool markdown)
 
 		if (markdown) {
 			printf("| `%s` | %s | %s | %s |\n", name, js_str(p, "type"),
-			       js_bool(p, "required") ? "required" : dflt ? type_of(dflt) : "", js_str(p, "doc"));
+			       js_bool(p, "required") ? "required"
+			       : dflt		      ? type_of(dflt)
+						      : "",
+			       js_str(p, "doc"));
 		} else {
-			printf("  %-18s %-14s %s%s%s%s\n", name, js_str(p, "type"), js_str(p, "doc"),
-			       js_bool(p, "required") ? " (required)" : "", dflt && *type_of(dflt) ? " Default: " : "",
+			printf("  %-18s %-14s %s%s%s%s\n", name, js_str(p, "type"),
+			       js_str(p, "doc"), js_bool(p, "required") ? " (required)" : "",
+			       dflt && *type_of(dflt) ? " Default: " : "",
 			       dflt ? type_of(dflt) : "");
 		}
 	}
@@ -108,7 +117,8 @@ static void print_method(json_object *m)
 
 static void print_markdown(json_object *api)
 {
-	json_object *methods = js_get(api, "methods"), *errors = js_get(api, "errors"), *topics = js_get(api, "topics");
+	json_object *methods = js_get(api, "methods"), *errors = js_get(api, "errors"),
+		    *topics = js_get(api, "topics");
 
 	puts("# Methods");
 	for (size_t i = 0; i < js_len(methods); i++) {
@@ -126,7 +136,8 @@ static void print_markdown(json_object *api)
 	}
 	puts("\n# Errors\n\n| code | |\n|---|---|");
 	for (size_t i = 0; i < js_len(errors); i++)
-		printf("| `%s` | %s |\n", js_str(js_at(errors, i), "code"), js_str(js_at(errors, i), "doc"));
+		printf("| `%s` | %s |\n", js_str(js_at(errors, i), "code"),
+		       js_str(js_at(errors, i), "doc"));
 	puts("\n# Events\n\n| topic | fields | |\n|---|---|---|");
 	for (size_t i = 0; i < js_len(topics); i++) {
 		json_object *t = js_at(topics, i), *fields = js_get(t, "fields");
@@ -151,7 +162,8 @@ static int print_table(json_object *api, const char *name, struct fault *f)
 		}
 	}
 	if (name)
-		return fault_set(f, FAULT_NOT_FOUND, 0, "there is no method %s; 'davit describe' lists them", name);
+		return fault_set(f, FAULT_NOT_FOUND, 0,
+				 "there is no method %s; 'davit describe' lists them", name);
 	t = table_new(titles);
 	for (size_t i = 0; i < js_len(methods); i++) {
 		table_cell(t, js_str(js_at(methods, i), "name"));
@@ -187,14 +199,18 @@ const struct cli_command cmd_rpc = {
 	.name = "rpc",
 	.summary = "Call any method of the daemon and print its answer as JSON",
 	.usage = "METHOD [JSON | -]",
-	.details = "The arguments are one JSON object; - reads it from stdin. Numbers are integers as the method wants them.\n",
+	.details =
+		"The arguments are one JSON object; - reads it from stdin. Numbers are integers as the method wants them.\n",
 	.min_args = 1,
 	.max_args = 2,
 	.run = rpc,
 };
 
 static const struct cli_option describe_options[] = {
-	{ .name = "format", .argument = "FORMAT", .doc = "table (the default), json or markdown", .words = "table json markdown" },
+	{ .name = "format",
+	  .argument = "FORMAT",
+	  .doc = "table (the default), json or markdown",
+	  .words = "table json markdown" },
 	{ .name = NULL },
 };
 

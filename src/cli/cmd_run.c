@@ -31,7 +31,10 @@ static int run(struct cli *cli)
 	r = detach ? run_background(cli, &run, &f) : run_foreground(cli, &run, &status, &f);
 	if (r < 0) {
 		status = cli_fail(&f, NULL, "cannot run %s", c.id);
-		/* What never ran has nothing to look at afterwards. One that runs has a task and stays. */
+		/*
+		 * What never ran has nothing to look at afterwards. One that runs has a task and
+		 * stays.
+		 */
 		if (run_remove(cli, c.id, false, &ignored) == 0 && c.cidfile)
 			unlink(c.cidfile);
 		return status;

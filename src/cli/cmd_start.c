@@ -42,7 +42,8 @@ static int clear(struct cli *cli, const char *id, struct fault *f)
 	return cli_call(cli, "tasks.delete", cli_params(id, NULL), NULL, f);
 }
 
-static int start_one(struct cli *cli, const char *id, bool attach, bool interactive, int *status, struct fault *f)
+static int start_one(struct cli *cli, const char *id, bool attach, bool interactive, int *status,
+		     struct fault *f)
 {
 	json_object *answer CLEANUP_JSON = NULL;
 	json_object *p = js_object(), *c, *labels;
@@ -59,11 +60,15 @@ static int start_one(struct cli *cli, const char *id, bool attach, bool interact
 	if (r < 0)
 		return r;
 	if (r == 2)
-		return attach ? fault_set(f, FAULT_FAILED_PRECONDITION, 0, "it runs already; 'davit attach' attaches to its terminal") :
-				0;
+		return attach ? fault_set(
+					f, FAULT_FAILED_PRECONDITION, 0,
+					"it runs already; 'davit attach' attaches to its terminal")
+			      : 0;
 	if (r == 1)
-		return attach ? fault_set(f, FAULT_FAILED_PRECONDITION, 0, "its task was made by another client, with stdio of its own") :
-				cli_call(cli, "tasks.start", cli_params(id, NULL), NULL, f);
+		return attach ? fault_set(
+					f, FAULT_FAILED_PRECONDITION, 0,
+					"its task was made by another client, with stdio of its own")
+			      : cli_call(cli, "tasks.start", cli_params(id, NULL), NULL, f);
 	run.tty = js_bool(c, "spec.process.terminal");
 	run.interactive = interactive || strcmp(label(labels, LABEL_INTERACTIVE), "true") == 0;
 	run.remove = strcmp(label(labels, LABEL_AUTO_REMOVE), "true") == 0;
@@ -84,7 +89,8 @@ static int start(struct cli *cli)
 	}
 	for (size_t i = 0; i < cli->n_args; i++) {
 		struct fault f = { 0 };
-		int r = start_one(cli, cli->args[i], attach, args_flag(cli, "interactive"), &status, &f);
+		int r = start_one(cli, cli->args[i], attach, args_flag(cli, "interactive"), &status,
+				  &f);
 
 		if (r < 0)
 			code = cli_fail(&f, NULL, "cannot start %s", cli->args[i]);
@@ -97,7 +103,9 @@ static int start(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-	{ .name = "attach", .letter = 'a', .doc = "stay in the foreground; the exit code is the container's" },
+	{ .name = "attach",
+	  .letter = 'a',
+	  .doc = "stay in the foreground; the exit code is the container's" },
 	{ .name = "interactive", .letter = 'i', .doc = "the same, and pass stdin on" },
 	{ .name = NULL },
 };

@@ -2,8 +2,9 @@
 /*
  * davit stop, davit rm
  *
- * stop asks for all ends first and sends all stop signals, then waits for them together, so that stopping ten containers takes as long
- * as the slowest of them. What is left when the time is over is killed.
+ * stop asks for all ends first and sends all stop signals, then waits for them together, so that
+ * stopping ten containers takes as long as the slowest of them. What is left when the time is over
+ * is killed.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -41,7 +42,8 @@ static int stop_signal(struct cli *cli, const char *id, int *sig, struct fault *
 	if (r < 0)
 		return r;
 	*sig = 15;
-	if (json_object_object_get_ex(js_get(answer, "container.spec.annotations"), SPEC_STOP_SIGNAL, &v) &&
+	if (json_object_object_get_ex(js_get(answer, "container.spec.annotations"),
+				      SPEC_STOP_SIGNAL, &v) &&
 	    json_object_is_type(v, json_type_string))
 		(void)units_signal(json_object_get_string(v), sig, NULL);
 	return 0;
@@ -78,9 +80,11 @@ static int begin(struct cli *cli, struct stop *s, int seconds, struct fault *f)
 		return r;
 	s->waiting = true;
 	/* An init that was not started has no program yet that could heed a signal. */
-	r = seconds == 0 || strcmp(status, "created") == 0 ? send_kill(cli, s->id, 9, true, f) : send_kill(cli, s->id, sig, false, f);
+	r = seconds == 0 || strcmp(status, "created") == 0 ? send_kill(cli, s->id, 9, true, f)
+							   : send_kill(cli, s->id, sig, false, f);
 	if (r < 0)
-		return f->code == FAULT_NOT_FOUND ? 0 : r; /* it has ended meanwhile: the wait is answered */
+		/* it has ended meanwhile: the wait is answered */
+		return f->code == FAULT_NOT_FOUND ? 0 : r;
 	if (strcmp(status, "paused") == 0) {
 		struct fault ignored;
 
@@ -99,7 +103,10 @@ static struct stop *find(struct stop *list, size_t n, uint32_t wait_id)
 	return NULL;
 }
 
-/* Takes answers until none is awaited or the time is over. Returns how many are still awaited, or negative. */
+/*
+ * Takes answers until none is awaited or the time is over. Returns how many are still awaited, or
+ * negative.
+ */
 static int collect(struct cli *cli, struct stop *list, size_t n, int64_t deadline, struct fault *f)
 {
 	int left = 0;
@@ -121,7 +128,10 @@ static int collect(struct cli *cli, struct stop *list, size_t n, int64_t deadlin
 			return r;
 		s = reply->notification ? NULL : find(list, n, reply->msgid);
 		if (s) {
-			/* An error here means that it was removed by another: it has ended all the same. */
+			/*
+			 * An error here means that it was removed by another: it has ended all the
+			 * same.
+			 */
 			s->waiting = false;
 			left--;
 			puts(s->id);
@@ -152,9 +162,11 @@ static int stop(struct cli *cli)
 			puts(list[i].id);
 		}
 	}
-	r = collect(cli, list, cli->n_args, seconds < 0 ? -1 : clock_mono() + seconds * CLOCK_NS_PER_SEC, &f);
+	r = collect(cli, list, cli->n_args,
+		    seconds < 0 ? -1 : clock_mono() + seconds * CLOCK_NS_PER_SEC, &f);
 	for (size_t i = 0; r > 0 && i < cli->n_args; i++) {
-		if (list[i].waiting && send_kill(cli, list[i].id, 9, true, &f) < 0 && f.code != FAULT_NOT_FOUND)
+		if (list[i].waiting && send_kill(cli, list[i].id, 9, true, &f) < 0 &&
+		    f.code != FAULT_NOT_FOUND)
 			code = cli_fail(&f, NULL, "cannot kill %s", list[i].id);
 	}
 	if (r > 0)
@@ -162,7 +174,9 @@ static int stop(struct cli *cli)
 	return r < 0 ? cli_fail(&f, NULL, "stop") : code;
 }
 
-/* podman's exit codes: 1 when there is no such container, 2 when one still runs, 125 for all else. */
+/*
+ * podman's exit codes: 1 when there is no such container, 2 when one still runs, 125 for all else.
+ */
 static int rm(struct cli *cli)
 {
 	bool force = args_flag(cli, "force");
@@ -180,7 +194,8 @@ static int rm(struct cli *cli)
 			cli_fail(&f, NULL, "cannot remove %s", cli->args[i]);
 			code = code ? code : 1;
 		} else if (f.code == FAULT_FAILED_PRECONDITION) {
-			cli_fail(&f, "stop it first, or use 'davit rm -f'", "cannot remove %s", cli->args[i]);
+			cli_fail(&f, "stop it first, or use 'davit rm -f'", "cannot remove %s",
+				 cli->args[i]);
 			code = code > 1 ? code : 2;
 		} else {
 			code = cli_fail(&f, NULL, "cannot remove %s", cli->args[i]);
@@ -190,7 +205,10 @@ static int rm(struct cli *cli)
 }
 
 static const struct cli_option stop_options[] = {
-	{ .name = "time", .letter = 't', .argument = "SECONDS", .doc = "how long to wait before SIGKILL (10; -1: for ever)" },
+	{ .name = "time",
+	  .letter = 't',
+	  .argument = "SECONDS",
+	  .doc = "how long to wait before SIGKILL (10; -1: for ever)" },
 	{ .name = NULL },
 };
 
@@ -206,7 +224,9 @@ const struct cli_command cmd_stop = {
 };
 
 static const struct cli_option rm_options[] = {
-	{ .name = "force", .letter = 'f', .doc = "kill it first if it runs; a container that is not there is no error" },
+	{ .name = "force",
+	  .letter = 'f',
+	  .doc = "kill it first if it runs; a container that is not there is no error" },
 	{ .name = NULL },
 };
 
@@ -214,7 +234,8 @@ const struct cli_command cmd_rm = {
 	.name = "rm",
 	.summary = "Remove containers",
 	.usage = "NAME...",
-	.details = "The exit code is 1 when a container does not exist and 2 when one still runs.\n",
+	.details =
+		"The exit code is 1 when a container does not exist and 2 when one still runs.\n",
 	.options = rm_options,
 	.min_args = 1,
 	.max_args = -1,

@@ -77,8 +77,9 @@ static bool look(long long pid, struct process *out)
 	p = strrchr(stat, ')'); /* the name may hold anything */
 	open = strchr(stat, '(');
 	if (!p || !open ||
-	    sscanf(p + 1, " %c %lld %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %llu", &out->state,
-		   &out->parent, &user, &system, &out->start) != 5)
+	    sscanf(p + 1,
+		   " %c %lld %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %llu",
+		   &out->state, &out->parent, &user, &system, &out->start) != 5)
 		return false;
 	snprintf(name, sizeof(name), "[%.*s]", (int)(p - open - 1), open + 1);
 	out->pid = pid;
@@ -119,7 +120,8 @@ static json_object *row(const struct process *p, const char *exec_id, double upt
 
 static void print_table(json_object *rows)
 {
-	static const char *const titles[] = { "PID", "HPID", "UID", "STATE", "ELAPSED", "TIME", "EXEC", "COMMAND", NULL };
+	static const char *const titles[] = { "PID",  "HPID", "UID",	 "STATE", "ELAPSED",
+					      "TIME", "EXEC", "COMMAND", NULL };
 	struct table *t = table_new(titles);
 	char text[32];
 

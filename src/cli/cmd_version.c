@@ -19,7 +19,8 @@
 
 static void print(const char *who, const char *version, const char *revision)
 {
-	printf("%-7s %s%s%s%s\n", who, version, *revision ? " (" : "", revision, *revision ? ")" : "");
+	printf("%-7s %s%s%s%s\n", who, version, *revision ? " (" : "", revision,
+	       *revision ? ")" : "");
 }
 
 /* A daemon that does not run is no error: the client has a version all the same. */

@@ -2,8 +2,8 @@
 /*
  * davit completion: scripts for bash, zsh and fish, from the command table
  *
- * Commands, options and fixed words are written into the script; names of containers are asked for when they are needed, of a daemon that runs
- * (completing a line starts none).
+ * Commands, options and fixed words are written into the script; names of containers are asked for
+ * when they are needed, of a daemon that runs (completing a line starts none).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,10 @@ static void command_names(const char *separator)
 	}
 }
 
-/* Text within single quotes: of a shell, where a quote ends and reopens them, and of fish, which takes \'. */
+/*
+ * Text within single quotes: of a shell, where a quote ends and reopens them, and of fish, which
+ * takes \'.
+ */
 static void quoted(const char *text, bool fish, const char *escape)
 {
 	putchar('\'');
@@ -69,7 +72,8 @@ static void bash_command(const struct cli_command *c)
 		if (o->argument)
 			bash_values(o);
 	}
-	fputs("\t\t\t*) ;;\n\t\tesac\n\t\tif [[ $cur == -* ]]; then\n\t\t\tCOMPREPLY=($(compgen -W '", stdout);
+	fputs("\t\t\t*) ;;\n\t\tesac\n\t\tif [[ $cur == -* ]]; then\n\t\t\tCOMPREPLY=($(compgen -W '",
+	      stdout);
 	bash_options(c->options);
 	fputs(" --help' -- \"$cur\"))\n\t\telse\n", stdout);
 	switch (c->complete) {
@@ -126,17 +130,24 @@ static void zsh_option(const struct cli_option *o)
 			*p = ' ';
 	}
 	for (int letter = 0; letter < (o->letter ? 2 : 1); letter++) {
-		char *name CLEANUP_FREE = letter ? mem_printf("-%c", o->letter) : mem_printf("--%s", o->name);
-		char *text CLEANUP_FREE = mem_printf("%s%s%s[%s]", o->flags & CLI_MULTI ? "*" : "", name,
-						     !o->argument ? "" : letter ? "+" : "=", doc);
+		char *name CLEANUP_FREE = letter ? mem_printf("-%c", o->letter)
+						 : mem_printf("--%s", o->name);
+		char *text CLEANUP_FREE = mem_printf("%s%s%s[%s]", o->flags & CLI_MULTI ? "*" : "",
+						     name,
+						     !o->argument ? ""
+						     : letter	  ? "+"
+								  : "=",
+						     doc);
 
 		fputs("\t\t\t", stdout);
 		if (!o->argument) {
 			quoted(text, false, NULL);
 		} else {
-			char *what CLEANUP_FREE = o->words ? mem_printf("%s:value:(%s)", text, o->words) :
-						  o->flags & CLI_FILE ? mem_printf("%s:file:_files", text) :
-									mem_printf("%s:value: ", text);
+			char *what CLEANUP_FREE = o->words ? mem_printf("%s:value:(%s)", text,
+									o->words)
+						  : o->flags & CLI_FILE
+							  ? mem_printf("%s:file:_files", text)
+							  : mem_printf("%s:value: ", text);
 
 			/* A colon would begin the next field of the specification. */
 			for (char *p = what; p < what + strlen(text); p++) {
@@ -151,7 +162,8 @@ static void zsh_option(const struct cli_option *o)
 
 static void zsh_command(const struct cli_command *c)
 {
-	printf("\t%s)\n\t\t_arguments -s%s \\\n", c->name, c->flags & CLI_ARGS_END_OPTIONS ? " -A '-*'" : "");
+	printf("\t%s)\n\t\t_arguments -s%s \\\n", c->name,
+	       c->flags & CLI_ARGS_END_OPTIONS ? " -A '-*'" : "");
 	for (const struct cli_option *o = c->options; o && o->name; o++)
 		zsh_option(o);
 	fputs("\t\t\t'--help[explain it]'", stdout);
@@ -251,11 +263,15 @@ static void fish(void)
 		for (const struct cli_option *o = c->options; o && o->name; o++)
 			fish_option(o, c->name);
 		if (c->complete == CLI_COMPLETE_CONTAINERS)
-			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '(env " NAMES ")'\n", c->name);
+			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '(env " NAMES
+			       ")'\n",
+			       c->name);
 		else if (c->complete == CLI_COMPLETE_WORDS)
-			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '%s'\n", c->name, c->words);
+			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '%s'\n",
+			       c->name, c->words);
 		else if (c->complete == CLI_COMPLETE_COMMANDS) {
-			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '", c->name);
+			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '",
+			       c->name);
 			command_names(" ");
 			puts("'");
 		}
@@ -274,7 +290,8 @@ static int completion(struct cli *cli)
 	} else if (strcmp(shell, "fish") == 0) {
 		fish();
 	} else {
-		fault_set(&f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is none of bash, zsh and fish", shell);
+		fault_set(&f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is none of bash, zsh and fish",
+			  shell);
 		return cli_fail(&f, NULL, "completion");
 	}
 	return 0;
@@ -284,7 +301,8 @@ const struct cli_command cmd_completion = {
 	.name = "completion",
 	.summary = "Print a shell's completion script",
 	.usage = "bash | zsh | fish",
-	.details = "For example: davit completion bash >/usr/share/bash-completion/completions/davit\n",
+	.details =
+		"For example: davit completion bash >/usr/share/bash-completion/completions/davit\n",
 	.min_args = 1,
 	.max_args = 1,
 	.complete = CLI_COMPLETE_WORDS,

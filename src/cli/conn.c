@@ -2,8 +2,9 @@
 /*
  * Talking to the daemon
  *
- * cli->client is the one connection of an invocation; cli->stash is the queue of messages that arrived while another
- * answer was awaited, oldest first. Everything is converted to JSON at this border, so that commands handle one kind of object.
+ * cli->client is the one connection of an invocation; cli->stash is the queue of messages that
+ * arrived while another answer was awaited, oldest first. Everything is converted to JSON at this
+ * border, so that commands handle one kind of object.
  */
 #include "cli/conn.h"
 
@@ -43,12 +44,15 @@ void cli_reply_free(struct cli_reply *r)
 static int cannot_connect(const struct cli *cli, int r, struct fault *f)
 {
 	if (r == -EACCES || r == -EPERM)
-		return fault_set(f, FAULT_PERMISSION_DENIED, -r,
-				 "cannot use the daemon's socket %s; be root or a member of its group", cli_socket(cli));
+		return fault_set(
+			f, FAULT_PERMISSION_DENIED, -r,
+			"cannot use the daemon's socket %s; be root or a member of its group",
+			cli_socket(cli));
 	if ((r == -ENOENT || r == -ECONNREFUSED) && !cli->autostart)
-		return fault_set(f, FAULT_UNAVAILABLE, 0,
-				 "no daemon listens on %s and DAVIT_AUTOSTART is 0; start one with 'davit serve'",
-				 cli_socket(cli));
+		return fault_set(
+			f, FAULT_UNAVAILABLE, 0,
+			"no daemon listens on %s and DAVIT_AUTOSTART is 0; start one with 'davit serve'",
+			cli_socket(cli));
 	return fault_set(f, FAULT_UNAVAILABLE, -r, "cannot connect to %s", cli_socket(cli));
 }
 
@@ -93,7 +97,10 @@ int cli_reconnect(struct cli *cli, struct fault *f)
 	cli_disconnect(cli);
 	cli->autostart = false;
 	while ((r = cli_connect(cli, f)) < 0) {
-		/* Its socket stays while it is restarted; only one that was replaced makes this wait. */
+		/*
+		 * Its socket stays while it is restarted; only one that was replaced makes this
+		 * wait.
+		 */
 		struct timespec pause = { .tv_nsec = 100000000 };
 
 		if (f->code != FAULT_UNAVAILABLE || clock_mono() > deadline)
@@ -113,7 +120,8 @@ pid_t cli_daemon_pid(const struct cli *cli)
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 
-	if (!cli->client || getsockopt(cli_fd(cli), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.pid <= 0)
+	if (!cli->client || getsockopt(cli_fd(cli), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
+	    peer.pid <= 0)
 		return getpid();
 	return peer.pid;
 }
@@ -127,8 +135,8 @@ static int broken(int r, struct fault *f)
 	return fault_set(f, FAULT_UNAVAILABLE, -r, "the connection to the daemon failed");
 }
 
-int cli_send(struct cli *cli, const char *method, json_object *params, const int *fds, size_t n_fds, uint32_t *msgid,
-	     struct fault *f)
+int cli_send(struct cli *cli, const char *method, json_object *params, const int *fds, size_t n_fds,
+	     uint32_t *msgid, struct fault *f)
 {
 	json_object *p CLEANUP_JSON = params ? params : js_object();
 	msgpack_sbuffer sb;
@@ -139,7 +147,8 @@ int cli_send(struct cli *cli, const char *method, json_object *params, const int
 	r = cli_connect(cli, f);
 	if (r < 0)
 		return r;
-	if (cli->ns && strcmp(cli->ns, "default") != 0 && !json_object_object_get_ex(p, "namespace", NULL))
+	if (cli->ns && strcmp(cli->ns, "default") != 0 &&
+	    !json_object_object_get_ex(p, "namespace", NULL))
 		js_set_str(p, "namespace", cli->ns);
 	msgpack_sbuffer_init(&sb);
 	msgpack_packer_init(&pk, &sb, msgpack_sbuffer_write);
@@ -155,7 +164,8 @@ static int convert(struct client_msg *msg, struct cli_reply *r, struct fault *f)
 	if (r->notification) {
 		r->method = mp_strdup(&msg->method);
 		if (!r->method)
-			return fault_set(f, FAULT_INTERNAL, 0, "the daemon sent a notification without a name");
+			return fault_set(f, FAULT_INTERNAL, 0,
+					 "the daemon sent a notification without a name");
 		return json_from_mp(&msg->params, &r->result, f);
 	}
 	r->msgid = msg->msgid;
@@ -254,8 +264,8 @@ int cli_answer(struct cli *cli, uint32_t msgid, json_object **result, struct fau
 	return err;
 }
 
-int cli_call_fds(struct cli *cli, const char *method, json_object *params, const int *fds, size_t n_fds,
-		 json_object **result, struct fault *f)
+int cli_call_fds(struct cli *cli, const char *method, json_object *params, const int *fds,
+		 size_t n_fds, json_object **result, struct fault *f)
 {
 	uint32_t id;
 	int r = cli_send(cli, method, params, fds, n_fds, &id, f);
@@ -263,12 +273,14 @@ int cli_call_fds(struct cli *cli, const char *method, json_object *params, const
 	return r < 0 ? r : cli_answer(cli, id, result, f);
 }
 
-int cli_call(struct cli *cli, const char *method, json_object *params, json_object **result, struct fault *f)
+int cli_call(struct cli *cli, const char *method, json_object *params, json_object **result,
+	     struct fault *f)
 {
 	return cli_call_fds(cli, method, params, NULL, 0, result, f);
 }
 
-int cli_list(struct cli *cli, const char *method, json_object *params, const char *key, json_object **out, struct fault *f)
+int cli_list(struct cli *cli, const char *method, json_object *params, const char *key,
+	     json_object **out, struct fault *f)
 {
 	json_object *p CLEANUP_JSON = params ? params : js_object();
 	json_object *all CLEANUP_JSON = js_array();

@@ -2,8 +2,9 @@
 /*
  * Talking to the daemon
  *
- * Requests and answers as JSON objects over ipc/client.h. The connection is made by the first call; when no daemon is there, one is started
- * (autostart.h). Answers come in any order: those that arrive while another is awaited are kept until asked for.
+ * Requests and answers as JSON objects over ipc/client.h. The connection is made by the first call;
+ * when no daemon is there, one is started (autostart.h). Answers come in any order: those that
+ * arrive while another is awaited are kept until asked for.
  */
 #pragma once
 
@@ -32,27 +33,38 @@ void cli_reply_free(struct cli_reply *r); /* NULL is fine */
 int cli_connect(struct cli *cli, struct fault *f);
 /* Drops the connection and what was kept: the next call connects again. */
 void cli_disconnect(struct cli *cli);
-/* After a broken connection: to the same daemon, which is being restarted. Starts none; waits for half a minute. */
+/*
+ * After a broken connection: to the same daemon, which is being restarted. Starts none; waits for
+ * half a minute.
+ */
 int cli_reconnect(struct cli *cli, struct fault *f);
 /* Where the daemon's socket is. */
 const char *cli_socket(const struct cli *cli);
 
 /*
- * One request. params is taken over (NULL: none); the namespace is added unless it is there already or the default's. fds are
- * borrowed. -EPIPE: the connection broke.
+ * One request. params is taken over (NULL: none); the namespace is added unless it is there already
+ * or the default's. fds are borrowed. -EPIPE: the connection broke.
  */
-int cli_send(struct cli *cli, const char *method, json_object *params, const int *fds, size_t n_fds, uint32_t *msgid,
-	     struct fault *f);
-/* The next message, kept ones first. timeout_ms -1: for ever. -EAGAIN when the time is over, without a fault. */
+int cli_send(struct cli *cli, const char *method, json_object *params, const int *fds, size_t n_fds,
+	     uint32_t *msgid, struct fault *f);
+/*
+ * The next message, kept ones first. timeout_ms -1: for ever. -EAGAIN when the time is over,
+ * without a fault.
+ */
 int cli_recv(struct cli *cli, int timeout_ms, struct cli_reply **out, struct fault *f);
-/* The answer to msgid; others are kept. An error answer is negative with the fault filled. result may be NULL. */
+/*
+ * The answer to msgid; others are kept. An error answer is negative with the fault filled. result
+ * may be NULL.
+ */
 int cli_answer(struct cli *cli, uint32_t msgid, json_object **result, struct fault *f);
 /* Request and answer. */
-int cli_call(struct cli *cli, const char *method, json_object *params, json_object **result, struct fault *f);
-int cli_call_fds(struct cli *cli, const char *method, json_object *params, const int *fds, size_t n_fds,
-		 json_object **result, struct fault *f);
+int cli_call(struct cli *cli, const char *method, json_object *params, json_object **result,
+	     struct fault *f);
+int cli_call_fds(struct cli *cli, const char *method, json_object *params, const int *fds,
+		 size_t n_fds, json_object **result, struct fault *f);
 /* All entries of a list method over its pages: an array under the result's key. */
-int cli_list(struct cli *cli, const char *method, json_object *params, const char *key, json_object **out, struct fault *f);
+int cli_list(struct cli *cli, const char *method, json_object *params, const char *key,
+	     json_object **out, struct fault *f);
 /* The process that listens; this one when it is not known. */
 pid_t cli_daemon_pid(const struct cli *cli);
 /* For poll, after cli_recv found nothing; -1 without a connection. */

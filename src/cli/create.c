@@ -2,8 +2,10 @@
 /*
  * run and create: from the command line to a container record
  *
- * The root file system comes from one of three sources: a folder (--rootfs), an OCI bundle (--bundle), or an image. What is decided here about
- * how the task will be run (terminal, stdin, log size, removal) is kept in the spec and in labels, so that a later `davit start` does the same.
+ * The root file system comes from one of three sources: a folder (--rootfs), an OCI bundle
+ * (--bundle), or an image. What is decided here about how the task will be run (terminal, stdin,
+ * log size, removal) is kept in the spec and in labels, so that a later `davit start` does the
+ * same.
  */
 #include "cli/create.h"
 
@@ -36,40 +38,117 @@ const char create_details[] =
 	"eleven capabilities, a seccomp profile, masked and read-only paths in /proc and /sys.\n";
 
 const struct cli_option create_options[] = {
-	{ .name = "rootfs", .argument = "DIR", .doc = "the root file system is this folder", .flags = CLI_FILE },
-	{ .name = "bundle", .letter = 'b', .argument = "DIR", .doc = "an OCI bundle: config.json and the root it names", .flags = CLI_FILE },
+	{ .name = "rootfs",
+	  .argument = "DIR",
+	  .doc = "the root file system is this folder",
+	  .flags = CLI_FILE },
+	{ .name = "bundle",
+	  .letter = 'b',
+	  .argument = "DIR",
+	  .doc = "an OCI bundle: config.json and the root it names",
+	  .flags = CLI_FILE },
 	{ .name = "name", .argument = "NAME", .doc = "name of the container (a random one)" },
 	{ .name = "rm", .doc = "remove the container after its end" },
-	{ .name = "detach", .letter = 'd', .doc = "run in the background, its output goes to the log; print the name" },
+	{ .name = "detach",
+	  .letter = 'd',
+	  .doc = "run in the background, its output goes to the log; print the name" },
 	{ .name = "interactive", .letter = 'i', .doc = "pass stdin on (otherwise it is empty)" },
 	{ .name = "tty", .letter = 't', .doc = "give it a terminal" },
-	{ .name = "cidfile", .argument = "FILE", .doc = "write the name into this new file", .flags = CLI_FILE },
-	{ .name = "label", .letter = 'l', .argument = "KEY=VALUE", .doc = "label of the container", .flags = CLI_MULTI },
-	{ .name = "env", .letter = 'e', .argument = "KEY=VALUE", .doc = "environment variable; KEY alone takes the caller's, PRE* all that begin so", .flags = CLI_MULTI },
-	{ .name = "env-file", .argument = "FILE", .doc = "file of such lines", .flags = CLI_MULTI | CLI_FILE },
-	{ .name = "volume", .letter = 'v', .argument = "SRC:DST[:OPTS]", .doc = "mount a path of the host; options as ro, nosuid, rshared", .flags = CLI_MULTI | CLI_FILE },
-	{ .name = "tmpfs", .argument = "DST[:OPTS]", .doc = "mount an empty tmpfs; options as size=64m, mode=1777, exec", .flags = CLI_MULTI },
-	{ .name = "device", .argument = "SRC[:DST][:rwm]", .doc = "give it a device, or all in a folder", .flags = CLI_MULTI | CLI_FILE },
+	{ .name = "cidfile",
+	  .argument = "FILE",
+	  .doc = "write the name into this new file",
+	  .flags = CLI_FILE },
+	{ .name = "label",
+	  .letter = 'l',
+	  .argument = "KEY=VALUE",
+	  .doc = "label of the container",
+	  .flags = CLI_MULTI },
+	{ .name = "env",
+	  .letter = 'e',
+	  .argument = "KEY=VALUE",
+	  .doc = "environment variable; KEY alone takes the caller's, PRE* all that begin so",
+	  .flags = CLI_MULTI },
+	{ .name = "env-file",
+	  .argument = "FILE",
+	  .doc = "file of such lines",
+	  .flags = CLI_MULTI | CLI_FILE },
+	{ .name = "volume",
+	  .letter = 'v',
+	  .argument = "SRC:DST[:OPTS]",
+	  .doc = "mount a path of the host; options as ro, nosuid, rshared",
+	  .flags = CLI_MULTI | CLI_FILE },
+	{ .name = "tmpfs",
+	  .argument = "DST[:OPTS]",
+	  .doc = "mount an empty tmpfs; options as size=64m, mode=1777, exec",
+	  .flags = CLI_MULTI },
+	{ .name = "device",
+	  .argument = "SRC[:DST][:rwm]",
+	  .doc = "give it a device, or all in a folder",
+	  .flags = CLI_MULTI | CLI_FILE },
 	{ .name = "workdir", .letter = 'w', .argument = "DIR", .doc = "its working directory (/)" },
-	{ .name = "user", .letter = 'u', .argument = "USER[:GROUP]", .doc = "run as this user, by name or number (root)" },
-	{ .name = "entrypoint", .argument = "COMMAND", .doc = "program before the command: a word or a JSON array of words" },
-	{ .name = "stop-signal", .argument = "SIGNAL", .doc = "what 'davit stop' sends first (SIGTERM)" },
-	{ .name = "memory", .letter = 'm', .argument = "SIZE", .doc = "memory limit, as 64m or 1.5g" },
+	{ .name = "user",
+	  .letter = 'u',
+	  .argument = "USER[:GROUP]",
+	  .doc = "run as this user, by name or number (root)" },
+	{ .name = "entrypoint",
+	  .argument = "COMMAND",
+	  .doc = "program before the command: a word or a JSON array of words" },
+	{ .name = "stop-signal",
+	  .argument = "SIGNAL",
+	  .doc = "what 'davit stop' sends first (SIGTERM)" },
+	{ .name = "memory",
+	  .letter = 'm',
+	  .argument = "SIZE",
+	  .doc = "memory limit, as 64m or 1.5g" },
 	{ .name = "cpus", .argument = "NUMBER", .doc = "CPU time limit, as 0.5 or 2" },
-	{ .name = "pids-limit", .argument = "NUMBER", .doc = "most processes and threads (2048; 0 for no limit)" },
-	{ .name = "ulimit", .argument = "NAME=SOFT[:HARD]", .doc = "resource limit, as nofile=1024:2048; host takes the caller's", .flags = CLI_MULTI },
+	{ .name = "pids-limit",
+	  .argument = "NUMBER",
+	  .doc = "most processes and threads (2048; 0 for no limit)" },
+	{ .name = "ulimit",
+	  .argument = "NAME=SOFT[:HARD]",
+	  .doc = "resource limit, as nofile=1024:2048; host takes the caller's",
+	  .flags = CLI_MULTI },
 	{ .name = "read-only", .doc = "read-only root; /run, /tmp and /var/tmp are tmpfs" },
-	{ .name = "cap-add", .argument = "CAPABILITY", .doc = "add a capability, or ALL", .flags = CLI_MULTI },
-	{ .name = "cap-drop", .argument = "CAPABILITY", .doc = "drop a capability, or ALL", .flags = CLI_MULTI },
+	{ .name = "cap-add",
+	  .argument = "CAPABILITY",
+	  .doc = "add a capability, or ALL",
+	  .flags = CLI_MULTI },
+	{ .name = "cap-drop",
+	  .argument = "CAPABILITY",
+	  .doc = "drop a capability, or ALL",
+	  .flags = CLI_MULTI },
 	{ .name = "privileged", .doc = "all capabilities and devices, nothing masked, no seccomp" },
-	{ .name = "seccomp", .argument = "PROFILE", .doc = "default, unconfined, or a JSON file", .flags = CLI_FILE, .words = "default unconfined" },
-	{ .name = "network", .argument = "MODE", .doc = "none (the default), host, container:NAME, or a namespace's path", .words = "none host" },
-	{ .name = "pid", .argument = "MODE", .doc = "private (the default), host, container:NAME, or a namespace's path", .words = "private host" },
-	{ .name = "ipc", .argument = "MODE", .doc = "private (the default), shareable, none, host, container:NAME, or a namespace's path", .words = "private shareable none host" },
-	{ .name = "hostname", .letter = 'h', .argument = "NAME", .doc = "host name (the container's)" },
-	{ .name = "init", .doc = "run an init that reaps and forwards signals (catatonit or tini of the host)" },
-	{ .name = "annotation", .argument = "KEY=VALUE", .doc = "OCI annotation", .flags = CLI_MULTI },
-	{ .name = "log-opt", .argument = "max-size=SIZE", .doc = "how large its log may grow before it is rotated (16m)", .flags = CLI_MULTI },
+	{ .name = "seccomp",
+	  .argument = "PROFILE",
+	  .doc = "default, unconfined, or a JSON file",
+	  .flags = CLI_FILE,
+	  .words = "default unconfined" },
+	{ .name = "network",
+	  .argument = "MODE",
+	  .doc = "none (the default), host, container:NAME, or a namespace's path",
+	  .words = "none host" },
+	{ .name = "pid",
+	  .argument = "MODE",
+	  .doc = "private (the default), host, container:NAME, or a namespace's path",
+	  .words = "private host" },
+	{ .name = "ipc",
+	  .argument = "MODE",
+	  .doc = "private (the default), shareable, none, host, container:NAME, or a namespace's path",
+	  .words = "private shareable none host" },
+	{ .name = "hostname",
+	  .letter = 'h',
+	  .argument = "NAME",
+	  .doc = "host name (the container's)" },
+	{ .name = "init",
+	  .doc = "run an init that reaps and forwards signals (catatonit or tini of the host)" },
+	{ .name = "annotation",
+	  .argument = "KEY=VALUE",
+	  .doc = "OCI annotation",
+	  .flags = CLI_MULTI },
+	{ .name = "log-opt",
+	  .argument = "max-size=SIZE",
+	  .doc = "how large its log may grow before it is rotated (16m)",
+	  .flags = CLI_MULTI },
 	{ .name = NULL },
 };
 
@@ -132,9 +211,10 @@ static int source_image(struct cli *cli, const char *name, struct fault *f)
 	r = cli_call(cli, "images.get", p, NULL, f);
 	if (r < 0 && f->code != FAULT_UNIMPLEMENTED)
 		return r;
-	return fault_set(f, FAULT_UNIMPLEMENTED, 0,
-			 "%s is taken as an image, and images are not supported by this daemon; give --rootfs DIR or --bundle DIR before it",
-			 name);
+	return fault_set(
+		f, FAULT_UNIMPLEMENTED, 0,
+		"%s is taken as an image, and images are not supported by this daemon; give --rootfs DIR or --bundle DIR before it",
+		name);
 }
 
 static int source_find(struct cli *cli, struct source *s, struct fault *f)
@@ -143,13 +223,15 @@ static int source_find(struct cli *cli, struct source *s, struct fault *f)
 
 	s->args = cli->args;
 	if (rootfs && bundle)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--rootfs and --bundle exclude each other");
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "--rootfs and --bundle exclude each other");
 	if (bundle)
 		return source_bundle(s, bundle, f);
 	if (rootfs)
 		return folder(rootfs, "--rootfs", &s->rootfs, f);
 	if (!cli->n_args)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "nothing to run: give --rootfs DIR, --bundle DIR or an image");
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "nothing to run: give --rootfs DIR, --bundle DIR or an image");
 	s->args++;
 	return source_image(cli, cli->args[0], f);
 }
@@ -162,10 +244,12 @@ static int log_options(struct cli *cli, struct created *c, struct fault *f)
 
 	while ((value = args_each(cli, "log-opt", &at))) {
 		if (strncmp(value, "max-size=", 9) != 0)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--log-opt \"%s\" is not max-size=SIZE", value);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "--log-opt \"%s\" is not max-size=SIZE", value);
 		r = units_size(value + 9, &c->log_max_size, f);
 		if (r == 0 && c->log_max_size < 4096)
-			r = fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s is too small for a log", value + 9);
+			r = fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s is too small for a log",
+				      value + 9);
 		if (r < 0) {
 			fault_prefix(f, "--log-opt");
 			return r;
@@ -185,7 +269,8 @@ static int labels(struct cli *cli, const struct created *c, json_object **out, s
 		char *key CLEANUP_FREE = mem_strndup(value, n);
 
 		if (!n)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--label \"%s\" is not KEY=VALUE", value);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "--label \"%s\" is not KEY=VALUE", value);
 		js_set_str(o, key, value[n] ? value + n + 1 : "");
 	}
 	if (args_flag(cli, "rm"))
@@ -202,9 +287,11 @@ static int labels(struct cli *cli, const struct created *c, json_object **out, s
 }
 
 /* The spec and the record under one name. */
-static int make(struct cli *cli, const struct source *s, struct created *c, const char *id, struct fault *f)
+static int make(struct cli *cli, const struct source *s, struct created *c, const char *id,
+		struct fault *f)
 {
-	int rootfs CLEANUP_CLOSE = s->rootfs ? open(s->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	int rootfs CLEANUP_CLOSE = s->rootfs ? open(s->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC)
+					     : -1;
 	json_object *spec CLEANUP_JSON = NULL;
 	json_object *params CLEANUP_JSON = js_object();
 	json_object *label_map = NULL;
@@ -223,7 +310,8 @@ static int make(struct cli *cli, const struct source *s, struct created *c, cons
 	b.available = caps_of(cli_daemon_pid(cli));
 	if (s->bundle) {
 		/* Names may be tried in turn, and each needs the text as it was. */
-		const char *text = mem_need((void *)json_object_to_json_string_ext(s->spec, JSON_C_TO_STRING_PLAIN));
+		const char *text = mem_need(
+			(void *)json_object_to_json_string_ext(s->spec, JSON_C_TO_STRING_PLAIN));
 
 		r = json_parse(text, strlen(text), &spec, f);
 		if (r < 0)
@@ -239,7 +327,8 @@ static int make(struct cli *cli, const struct source *s, struct created *c, cons
 	if (r < 0)
 		return r;
 	js_set_str(params, "spec",
-		   mem_need((void *)json_object_to_json_string_ext(spec, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)));
+		   mem_need((void *)json_object_to_json_string_ext(
+			   spec, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)));
 	return cli_call(cli, "containers.create", TAKE_PTR(params), NULL, f);
 }
 

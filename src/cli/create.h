@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What run and create share: their options, the source of the root file system, the container record
+ * What run and create share: their options, the source of the root file system, the container
+ * record
  */
 #pragma once
 
@@ -26,7 +27,10 @@ struct created { /* a container made by create_container */
 	char *cidfile; /* NULL when none was asked for */
 };
 
-/* Reads the options, builds the spec, makes the record, writes the cidfile. Nothing is left after a failure. */
+/*
+ * Reads the options, builds the spec, makes the record, writes the cidfile. Nothing is left after a
+ * failure.
+ */
 int create_container(struct cli *cli, struct created *out, struct fault *f);
 void created_clear(struct created *c);
 

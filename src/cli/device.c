@@ -21,7 +21,8 @@
 
 #define FOLDERS 8 /* levels below /dev */
 
-json_object *device_rule(int allow, const char *type, long long major_number, long long minor_number, const char *access_text)
+json_object *device_rule(int allow, const char *type, long long major_number,
+			 long long minor_number, const char *access_text)
 {
 	json_object *o = js_object();
 
@@ -36,7 +37,8 @@ json_object *device_rule(int allow, const char *type, long long major_number, lo
 	return o;
 }
 
-static void add(json_object *linux_spec, const struct stat *st, const char *path, const char *permissions)
+static void add(json_object *linux_spec, const struct stat *st, const char *path,
+		const char *permissions)
 {
 	const char *type = S_ISBLK(st->st_mode) ? "b" : "c";
 	json_object *devices = js_array_at(linux_spec, "devices"), *o;
@@ -59,33 +61,37 @@ static void add(json_object *linux_spec, const struct stat *st, const char *path
 	js_push(devices, o);
 	if (permissions)
 		js_push(js_array_at(js_object_at(linux_spec, "resources"), "devices"),
-			device_rule(true, type, major(st->st_rdev), minor(st->st_rdev), permissions));
+			device_rule(true, type, major(st->st_rdev), minor(st->st_rdev),
+				    permissions));
 }
 
 /* Devices below a folder, as they are named there, under `target` in the container. */
-static int add_folder(json_object *linux_spec, const char *source, const char *target, const char *permissions, bool whole_dev,
-		      int level, struct fault *f)
+static int add_folder(json_object *linux_spec, const char *source, const char *target,
+		      const char *permissions, bool whole_dev, int level, struct fault *f)
 {
 	/* Those are mounts or terminals of their own in a container. */
-	static const char *const not[] = { "pts",    "shm",    "fd",	  "mqueue", "console", "ptmx", "stdin",
-					   "stdout", "stderr", "core", "hugepages", "lxc",     "lxd",  ".lxc",
-					   /* the runtime makes these itself */
-					   "null",   "zero",   "full",	  "random", "urandom", "tty" };
+	static const char *const not [] = { "pts", "shm", "fd", "mqueue", "console", "ptmx",
+					    "stdin", "stdout", "stderr", "core", "hugepages", "lxc",
+					    "lxd", ".lxc",
+					    /* the runtime makes these itself */
+					    "null", "zero", "full", "random", "urandom", "tty" };
 	struct dirent *e;
 	DIR *dir;
 	int r = 0;
 
 	dir = opendir(source);
 	if (!dir)
-		return level && errno == ENOENT ? 0 : fault_sys(f, errno, "opening the device folder", source);
+		return level && errno == ENOENT
+			       ? 0
+			       : fault_sys(f, errno, "opening the device folder", source);
 	while (r == 0 && (e = readdir(dir))) {
 		char *from CLEANUP_FREE = NULL;
 		char *to CLEANUP_FREE = NULL;
 		bool skip = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
 		struct stat st;
 
-		for (size_t i = 0; whole_dev && level == 0 && i < ARRAY_SIZE(not); i++)
-			skip |= strcmp(e->d_name, not[i]) == 0;
+		for (size_t i = 0; whole_dev && level == 0 && i < ARRAY_SIZE(not ); i++)
+			skip |= strcmp(e->d_name, not [i]) == 0;
 		if (skip)
 			continue;
 		from = mem_printf("%s/%s", source, e->d_name);
@@ -94,8 +100,8 @@ static int add_folder(json_object *linux_spec, const char *source, const char *t
 			continue;
 		if (S_ISDIR(st.st_mode) && level < FOLDERS)
 			r = add_folder(linux_spec, from, to, permissions, whole_dev, level + 1, f);
-		else if (whole_dev && S_ISCHR(st.st_mode) && strncmp(e->d_name, "tty", 3) == 0 && e->d_name[3] >= '0' &&
-			 e->d_name[3] <= '9')
+		else if (whole_dev && S_ISCHR(st.st_mode) && strncmp(e->d_name, "tty", 3) == 0 &&
+			 e->d_name[3] >= '0' && e->d_name[3] <= '9')
 			continue; /* the host's consoles */
 		else if (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode))
 			add(linux_spec, &st, to, permissions);
@@ -126,8 +132,11 @@ int device_option(json_object *linux_spec, const char *text, struct fault *f)
 		if (rest)
 			permissions = rest;
 	}
-	if (*source != '/' || *target != '/' || !is_permissions(permissions) || strstr(target, "/../"))
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is not SOURCE[:DESTINATION][:rwm] with absolute paths", text);
+	if (*source != '/' || *target != '/' || !is_permissions(permissions) ||
+	    strstr(target, "/../"))
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "\"%s\" is not SOURCE[:DESTINATION][:rwm] with absolute paths",
+				 text);
 	if (stat(source, &st) < 0)
 		return fault_sys(f, errno, "looking for the device", source);
 	if (S_ISDIR(st.st_mode)) {
@@ -139,7 +148,8 @@ int device_option(json_object *linux_spec, const char *text, struct fault *f)
 		return add_folder(linux_spec, source, clean, permissions, false, 0, f);
 	}
 	if (!S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode))
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s is no device; -v mounts other files", source);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "%s is no device; -v mounts other files", source);
 	add(linux_spec, &st, target, permissions);
 	return 0;
 }

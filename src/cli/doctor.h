@@ -8,11 +8,14 @@
 
 #include "cli/cli.h"
 
-enum doctor_level { DOCTOR_OK, DOCTOR_NOTE, DOCTOR_BAD }; /* works; something is lost; davit cannot run */
+/* works; something is lost; davit cannot run */
+enum doctor_level { DOCTOR_OK, DOCTOR_NOTE, DOCTOR_BAD };
 
-/* Adds a finding. group and name are short; detail says what is there or what is lost without it. */
-void doctor_add(json_object *findings, const char *group, const char *name, enum doctor_level level, const char *detail, ...)
-	__attribute__((format(printf, 5, 6)));
+/*
+ * Adds a finding. group and name are short; detail says what is there or what is lost without it.
+ */
+void doctor_add(json_object *findings, const char *group, const char *name, enum doctor_level level,
+		const char *detail, ...) __attribute__((format(printf, 5, 6)));
 
 void doctor_kernel(json_object *findings); /* version, features */
 void doctor_cgroups(json_object *findings); /* layout, controllers */

@@ -2,7 +2,8 @@
 /*
  * davit doctor: kernel, cgroups, limits, folders
  *
- * Kernel features are used once (util/probe.h); everything else is read from /proc, /sys and the file system. Nothing is changed.
+ * Kernel features are used once (util/probe.h); everything else is read from /proc, /sys and the
+ * file system. Nothing is changed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,9 +39,11 @@ void doctor_kernel(json_object *findings)
 	size_t n;
 
 	if (uname(&u) == 0 && sscanf(u.release, "%d.%d", &major, &minor) == 2) {
-		bool enough = major > KERNEL_MAJOR || (major == KERNEL_MAJOR && minor >= KERNEL_MINOR);
+		bool enough = major > KERNEL_MAJOR ||
+			      (major == KERNEL_MAJOR && minor >= KERNEL_MINOR);
 
-		doctor_add(findings, "kernel", "version", enough ? DOCTOR_OK : DOCTOR_BAD, "%s %s%s", u.release, u.machine,
+		doctor_add(findings, "kernel", "version", enough ? DOCTOR_OK : DOCTOR_BAD,
+			   "%s %s%s", u.release, u.machine,
 			   enough ? "" : "; at least 5.14 is needed");
 	}
 	n = probe_features(features);
@@ -51,11 +54,14 @@ void doctor_kernel(json_object *findings)
 		if (p->available)
 			doctor_add(findings, "kernel", p->name, DOCTOR_OK, "since %s", p->since);
 		else
-			doctor_add(findings, "kernel", p->name, needed ? DOCTOR_BAD : DOCTOR_NOTE, "since %s%s%s; without it %s", p->since,
-				   p->err ? ", " : "", p->err ? strerrordesc_np(p->err) : "", p->missing);
+			doctor_add(findings, "kernel", p->name, needed ? DOCTOR_BAD : DOCTOR_NOTE,
+				   "since %s%s%s; without it %s", p->since, p->err ? ", " : "",
+				   p->err ? strerrordesc_np(p->err) : "", p->missing);
 	}
 	doctor_add(findings, "kernel", "seccomp",
-		   access("/proc/sys/kernel/seccomp/actions_avail", F_OK) == 0 ? DOCTOR_OK : DOCTOR_BAD, "system call filters");
+		   access("/proc/sys/kernel/seccomp/actions_avail", F_OK) == 0 ? DOCTOR_OK
+									       : DOCTOR_BAD,
+		   "system call filters");
 }
 
 static bool has_word(const char *text, const char *word)
@@ -125,21 +131,30 @@ void doctor_cgroups(json_object *findings)
 	struct statfs fs;
 
 	if (!v1 && !v2) {
-		doctor_add(findings, "cgroups", "layout", DOCTOR_BAD, "no cgroup file system is mounted");
+		doctor_add(findings, "cgroups", "layout", DOCTOR_BAD,
+			   "no cgroup file system is mounted");
 		return;
 	}
-	doctor_add(findings, "cgroups", "layout", DOCTOR_OK, "%s", !v1 ? "v2" : v2 ? "hybrid (v1 controllers beside v2)" : "v1");
+	doctor_add(findings, "cgroups", "layout", DOCTOR_OK, "%s",
+		   !v1	? "v2"
+		   : v2 ? "hybrid (v1 controllers beside v2)"
+			: "v1");
 	if (!v1 && (statfs("/sys/fs/cgroup", &fs) < 0 || fs.f_type != CGROUP2_MAGIC))
-		doctor_add(findings, "cgroups", "mount", DOCTOR_NOTE, "cgroup v2 is not mounted at /sys/fs/cgroup, where tools look for it");
+		doctor_add(findings, "cgroups", "mount", DOCTOR_NOTE,
+			   "cgroup v2 is not mounted at /sys/fs/cgroup, where tools look for it");
 	for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
 		bool there = has_word(all, wanted[i].name);
 
-		doctor_add(findings, "cgroups", wanted[i].name, there ? DOCTOR_OK : DOCTOR_NOTE, "%s%s", there ? "controller" : "no controller: ",
+		doctor_add(findings, "cgroups", wanted[i].name, there ? DOCTOR_OK : DOCTOR_NOTE,
+			   "%s%s", there ? "controller" : "no controller: ",
 			   there ? "" : wanted[i].without);
 	}
 	if (v1)
-		doctor_add(findings, "cgroups", "freezer", has_word(all, "freezer") ? DOCTOR_OK : DOCTOR_NOTE, "%s",
-			   has_word(all, "freezer") ? "controller" : "no controller: containers cannot be paused or checkpointed");
+		doctor_add(findings, "cgroups", "freezer",
+			   has_word(all, "freezer") ? DOCTOR_OK : DOCTOR_NOTE, "%s",
+			   has_word(all, "freezer")
+				   ? "controller"
+				   : "no controller: containers cannot be paused or checkpointed");
 }
 
 static long long read_number(const char *path)
@@ -158,14 +173,21 @@ void doctor_limits(json_object *findings)
 		long long least;
 		const char *effect;
 	} numbers[] = {
-		{ "kernel.pid_max", "/proc/sys/kernel/pid_max", 32768, "bounds all processes of all containers" },
-		{ "kernel.threads-max", "/proc/sys/kernel/threads-max", 16384, "bounds all threads" },
+		{ "kernel.pid_max", "/proc/sys/kernel/pid_max", 32768,
+		  "bounds all processes of all containers" },
+		{ "kernel.threads-max", "/proc/sys/kernel/threads-max", 16384,
+		  "bounds all threads" },
 		{ "fs.file-max", "/proc/sys/fs/file-max", 65536, "bounds all open files" },
-		{ "fs.inotify.max_user_instances", "/proc/sys/fs/inotify/max_user_instances", 128, "one is used by each following 'davit logs'" },
-		{ "fs.pipe-max-size", "/proc/sys/fs/pipe-max-size", 1 << 20, "smaller pipes make checkpoints slower" },
-		{ "user.max_pid_namespaces", "/proc/sys/user/max_pid_namespaces", 1024, "bounds the containers" },
-		{ "user.max_net_namespaces", "/proc/sys/user/max_net_namespaces", 1024, "bounds the containers with a network namespace" },
-		{ "kernel.pty.max", "/proc/sys/kernel/pty/max", 256, "bounds the terminals of containers" },
+		{ "fs.inotify.max_user_instances", "/proc/sys/fs/inotify/max_user_instances", 128,
+		  "one is used by each following 'davit logs'" },
+		{ "fs.pipe-max-size", "/proc/sys/fs/pipe-max-size", 1 << 20,
+		  "smaller pipes make checkpoints slower" },
+		{ "user.max_pid_namespaces", "/proc/sys/user/max_pid_namespaces", 1024,
+		  "bounds the containers" },
+		{ "user.max_net_namespaces", "/proc/sys/user/max_net_namespaces", 1024,
+		  "bounds the containers with a network namespace" },
+		{ "kernel.pty.max", "/proc/sys/kernel/pty/max", 256,
+		  "bounds the terminals of containers" },
 	};
 	struct rlimit files;
 
@@ -173,12 +195,15 @@ void doctor_limits(json_object *findings)
 		long long n = read_number(numbers[i].path);
 
 		if (n >= 0)
-			doctor_add(findings, "limits", numbers[i].name, n >= numbers[i].least ? DOCTOR_OK : DOCTOR_NOTE, "%lld; %s", n,
+			doctor_add(findings, "limits", numbers[i].name,
+				   n >= numbers[i].least ? DOCTOR_OK : DOCTOR_NOTE, "%lld; %s", n,
 				   numbers[i].effect);
 	}
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
-		doctor_add(findings, "limits", "RLIMIT_NOFILE", files.rlim_max >= 65536 ? DOCTOR_OK : DOCTOR_NOTE,
-			   "%llu; the daemon keeps a few files for each container", (unsigned long long)files.rlim_max);
+		doctor_add(findings, "limits", "RLIMIT_NOFILE",
+			   files.rlim_max >= 65536 ? DOCTOR_OK : DOCTOR_NOTE,
+			   "%llu; the daemon keeps a few files for each container",
+			   (unsigned long long)files.rlim_max);
 }
 
 /* The folder or, when it is not there yet, the nearest one above it. */
@@ -206,20 +231,26 @@ static void one_folder(json_object *findings, const char *name, const char *path
 
 	r = nearest(path, &fs, found, sizeof(found));
 	if (r < 0) {
-		doctor_add(findings, "files", name, DOCTOR_BAD, "%s: %s", path, strerrordesc_np(-r));
+		doctor_add(findings, "files", name, DOCTOR_BAD, "%s: %s", path,
+			   strerrordesc_np(-r));
 		return;
 	}
 	mib = (unsigned long long)fs.f_bavail * (unsigned long long)fs.f_bsize >> 20;
 	if (fs.f_flags & ST_RDONLY)
-		doctor_add(findings, "files", name, DOCTOR_BAD, "%s is on a read-only file system", path);
+		doctor_add(findings, "files", name, DOCTOR_BAD, "%s is on a read-only file system",
+			   path);
 	else if (durable && fs.f_type == TMPFS_MAGIC)
-		doctor_add(findings, "files", name, DOCTOR_NOTE, "%s is on a tmpfs: it does not survive a reboot", path);
+		doctor_add(findings, "files", name, DOCTOR_NOTE,
+			   "%s is on a tmpfs: it does not survive a reboot", path);
 	else if (durable && fs.f_type == OVERLAY_MAGIC)
-		doctor_add(findings, "files", name, DOCTOR_NOTE, "%s is on an overlay: snapshots by overlayfs cannot stand on it", path);
+		doctor_add(findings, "files", name, DOCTOR_NOTE,
+			   "%s is on an overlay: snapshots by overlayfs cannot stand on it", path);
 	else if (fs.f_type == NFS_MAGIC)
-		doctor_add(findings, "files", name, DOCTOR_NOTE, "%s is on NFS: the database needs a local file system", path);
+		doctor_add(findings, "files", name, DOCTOR_NOTE,
+			   "%s is on NFS: the database needs a local file system", path);
 	else
-		doctor_add(findings, "files", name, mib < 64 ? DOCTOR_NOTE : DOCTOR_OK, "%s, %llu MiB free", path, mib);
+		doctor_add(findings, "files", name, mib < 64 ? DOCTOR_NOTE : DOCTOR_OK,
+			   "%s, %llu MiB free", path, mib);
 }
 
 void doctor_files(json_object *findings)
@@ -229,5 +260,6 @@ void doctor_files(json_object *findings)
 	one_folder(findings, "root", root && *root ? root : "/var/lib/davit", true);
 	one_folder(findings, "state", state && *state ? state : "/run/davit", false);
 	if (access("/sys/fs/selinux/enforce", F_OK) == 0)
-		doctor_add(findings, "files", "selinux", DOCTOR_NOTE, "SELinux is on, and davit sets no labels on files");
+		doctor_add(findings, "files", "selinux", DOCTOR_NOTE,
+			   "SELinux is on, and davit sets no labels on files");
 }

@@ -2,8 +2,8 @@
 /*
  * Environment lists: -e and --env-file
  *
- * As podman has them. A later setting of a name replaces the earlier one in its place, so that the list never holds a
- * name twice (which of two a program sees is undefined).
+ * As podman has them. A later setting of a name replaces the earlier one in its place, so that the
+ * list never holds a name twice (which of two a program sees is undefined).
  */
 #include "cli/envlist.h"
 
@@ -38,7 +38,8 @@ void envlist_set(json_object *list, const char *key_value)
 	size_t at;
 
 	if (find(list, key_value, strcspn(key_value, "="), &at))
-		mem_need(json_object_array_put_idx(list, at, js_string(key_value)) < 0 ? NULL : list);
+		mem_need(json_object_array_put_idx(list, at, js_string(key_value)) < 0 ? NULL
+										       : list);
 	else
 		js_push_str(list, key_value);
 }
@@ -59,7 +60,8 @@ int envlist_option(json_object *list, const char *text, struct fault *f)
 	size_t n = strcspn(text, "=");
 
 	if (n == 0)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" has no name before the '='", text);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" has no name before the '='",
+				 text);
 	if (text[n]) {
 		envlist_set(list, text);
 	} else if (text[n - 1] == '*') {
@@ -87,7 +89,8 @@ int envlist_file(json_object *list, const char *path, struct fault *f)
 	if (r < 0)
 		return fault_sys(f, -r, "reading the environment file", path);
 	if (strlen(text) != size)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "the environment file %s is not a text", path);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "the environment file %s is not a text", path);
 	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		size_t n = strlen(line);
 

@@ -16,8 +16,10 @@
 
 static void option_line(FILE *out, const struct cli_option *o)
 {
-	char *left CLEANUP_FREE = mem_printf("  %c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-					     o->letter ? "," : " ", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
+	char *left CLEANUP_FREE = mem_printf("  %c%c%s --%s%s%s", o->letter ? '-' : ' ',
+					     o->letter ? o->letter : ' ', o->letter ? "," : " ",
+					     o->name, o->argument ? " " : "",
+					     o->argument ? o->argument : "");
 
 	if (strlen(left) < OPTION_WIDTH)
 		fprintf(out, "%-*s %s\n", OPTION_WIDTH, left, o->doc);
@@ -27,7 +29,8 @@ static void option_line(FILE *out, const struct cli_option *o)
 
 void help_all(FILE *out)
 {
-	fputs("Usage: davit [--socket PATH] [--namespace N] [--log-level LEVEL] COMMAND [...]\n\nCommands:\n", out);
+	fputs("Usage: davit [--socket PATH] [--namespace N] [--log-level LEVEL] COMMAND [...]\n\nCommands:\n",
+	      out);
 	for (const struct cli_command *const *c = cli_commands; *c; c++) {
 		if (!((*c)->flags & CLI_HIDDEN))
 			fprintf(out, "  %-12s %s\n", (*c)->name, (*c)->summary);
@@ -35,13 +38,14 @@ void help_all(FILE *out)
 	fputs("\nOptions:\n", out);
 	for (const struct cli_option *o = cli_global_options; o->name; o++)
 		option_line(out, o);
-	fputs("\n'davit COMMAND --help' tells more, and davit(1) all. A command that finds no daemon starts one.\n", out);
+	fputs("\n'davit COMMAND --help' tells more, and davit(1) all. A command that finds no daemon starts one.\n",
+	      out);
 }
 
 void help_command(FILE *out, const struct cli_command *c)
 {
-	fprintf(out, "Usage: davit %s%s%s%s\n%s.\n", c->name, c->options ? " [OPTION]..." : "", c->usage ? " " : "",
-		c->usage ? c->usage : "", c->summary);
+	fprintf(out, "Usage: davit %s%s%s%s\n%s.\n", c->name, c->options ? " [OPTION]..." : "",
+		c->usage ? " " : "", c->usage ? c->usage : "", c->summary);
 	if (c->details)
 		fprintf(out, "\n%s", c->details);
 	if (!c->options)
@@ -95,7 +99,8 @@ void help_man(FILE *out, const struct cli_command *c)
 			man_argument(out, o->argument);
 		putc('\n', out);
 		man_text(out, o->doc);
-		fprintf(out, "%s\n.Pq Ev %s\n", o->flags & CLI_MULTI ? "; may be given many times" : "", env);
+		fprintf(out, "%s\n.Pq Ev %s\n",
+			o->flags & CLI_MULTI ? "; may be given many times" : "", env);
 	}
 	fputs(".El\n", out);
 }

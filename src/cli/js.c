@@ -2,8 +2,8 @@
 /*
  * JSON objects in the command line
  *
- * json-c tells lack of memory by NULL, which as a value means null: every builder here ends the program instead, so
- * that an option can never get lost on its way to the daemon.
+ * json-c tells lack of memory by NULL, which as a value means null: every builder here ends the
+ * program instead, so that an option can never get lost on its way to the daemon.
  */
 #include "cli/js.h"
 
@@ -19,7 +19,8 @@ json_object *js_get(json_object *o, const char *path)
 		size_t n = strcspn(path, ".");
 		char *key CLEANUP_FREE = mem_strndup(path, n);
 
-		if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, key, &o))
+		if (!json_object_is_type(o, json_type_object) ||
+		    !json_object_object_get_ex(o, key, &o))
 			return NULL;
 		if (!path[n])
 			return o;

@@ -2,8 +2,8 @@
 /*
  * JSON objects in the command line: short readers and builders over json-c
  *
- * Readers borrow from the object and answer a default for what is absent or of another type. Builders take over
- * the values that are given to them.
+ * Readers borrow from the object and answer a default for what is absent or of another type.
+ * Builders take over the values that are given to them.
  */
 #pragma once
 

@@ -2,8 +2,8 @@
 /*
  * Random names for containers that are given none
  *
- * An adjective and an animal: 64 × 64 pairs. They are easy to say and to type, and need not be unique: who makes a container tries another
- * when the daemon says that the name is taken.
+ * An adjective and an animal: 64 × 64 pairs. They are easy to say and to type, and need not be
+ * unique: who makes a container tries another when the daemon says that the name is taken.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -13,21 +13,25 @@
 #include "cli/create.h"
 
 static const char adjectives[64][10] = {
-	"able",	   "amber",  "ample",  "awake",	 "bold",   "brave",  "breezy", "bright", "brisk",  "calm",   "candid",
-	"clever",  "coral",  "cosy",   "crisp",	 "curious", "daring", "deft",	"eager",  "early",  "fair",   "fleet",
-	"fond",	   "frank",  "fresh",  "gentle", "glad",   "golden", "grand",	"happy",  "hardy",  "honest", "humble",
-	"jolly",   "keen",   "kind",   "lively", "loyal",  "lucid",  "lucky",	"mellow", "merry",  "mild",   "neat",
-	"nimble",  "noble",  "patient", "placid", "plucky", "polite", "proud",	"quick",  "quiet",  "rapid",  "ready",
-	"serene",  "silver", "steady", "sunny",	 "swift",  "tidy",   "vivid",	"warm",	  "witty",
+	"able",	  "amber",  "ample",  "awake",	"bold",	  "brave", "breezy",  "bright",
+	"brisk",  "calm",   "candid", "clever", "coral",  "cosy",  "crisp",   "curious",
+	"daring", "deft",   "eager",  "early",	"fair",	  "fleet", "fond",    "frank",
+	"fresh",  "gentle", "glad",   "golden", "grand",  "happy", "hardy",   "honest",
+	"humble", "jolly",  "keen",   "kind",	"lively", "loyal", "lucid",   "lucky",
+	"mellow", "merry",  "mild",   "neat",	"nimble", "noble", "patient", "placid",
+	"plucky", "polite", "proud",  "quick",	"quiet",  "rapid", "ready",   "serene",
+	"silver", "steady", "sunny",  "swift",	"tidy",	  "vivid", "warm",    "witty",
 };
 
 static const char animals[64][10] = {
-	"badger",  "beaver", "bison",  "bittern", "bobcat", "buzzard", "caribou", "cheetah", "civet",	"condor",  "coot",
-	"crane",   "curlew", "dingo",  "dipper",  "dove",   "dunlin",  "egret",	  "eider",   "falcon",	"ferret",  "finch",
-	"gannet",  "gecko",  "gibbon", "grouse",  "hare",   "heron",   "ibex",	  "ibis",    "jackal",	"jay",	   "kestrel",
-	"kite",	   "koala",  "lapwing", "lemur",  "linnet", "lynx",    "magpie",  "marten",  "merlin",	"mole",	   "moose",
-	"newt",	   "ocelot", "osprey", "otter",	  "oryx",   "petrel",  "pipit",	  "plover",  "puffin",	"quail",   "raven",
-	"robin",   "sable",  "seal",   "stork",	  "swan",   "tapir",   "tern",	  "vole",    "wren",
+	"badger",  "beaver", "bison", "bittern", "bobcat", "buzzard", "caribou", "cheetah",
+	"civet",   "condor", "coot",  "crane",	 "curlew", "dingo",   "dipper",	 "dove",
+	"dunlin",  "egret",  "eider", "falcon",	 "ferret", "finch",   "gannet",	 "gecko",
+	"gibbon",  "grouse", "hare",  "heron",	 "ibex",   "ibis",    "jackal",	 "jay",
+	"kestrel", "kite",   "koala", "lapwing", "lemur",  "linnet",  "lynx",	 "magpie",
+	"marten",  "merlin", "mole",  "moose",	 "newt",   "ocelot",  "osprey",	 "otter",
+	"oryx",	   "petrel", "pipit", "plover",	 "puffin", "quail",   "raven",	 "robin",
+	"sable",   "seal",   "stork", "swan",	 "tapir",  "tern",    "vole",	 "wren",
 };
 
 static uint64_t random_bits(void)

@@ -2,8 +2,9 @@
 /*
  * What a user reads: errors, tables, times
  *
- * Whatever comes from a container (its command, a log line in an error) may hold escape sequences; in tables and errors
- * control characters are replaced, so that a container cannot drive the terminal of who lists it.
+ * Whatever comes from a container (its command, a log line in an error) may hold escape sequences;
+ * in tables and errors control characters are replaced, so that a container cannot drive the
+ * terminal of who lists it.
  */
 #include "cli/output.h"
 
@@ -32,7 +33,9 @@ static const char *usual_hint(const struct fault *f)
 {
 	switch (f->code) {
 	case FAULT_NOT_FOUND:
-		return strstr(f->message, "container") ? "'davit ps -a' lists the containers there are" : NULL;
+		return strstr(f->message, "container")
+			       ? "'davit ps -a' lists the containers there are"
+			       : NULL;
 	case FAULT_ALREADY_EXISTS:
 		return "choose another name, or remove it first";
 	case FAULT_UNIMPLEMENTED:
@@ -171,18 +174,21 @@ int output_format(const struct cli *cli, struct fault *f)
 		return 0;
 	if (strcmp(text, "json") == 0)
 		return 1;
-	return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--format takes table or json, not \"%s\"", text);
+	return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--format takes table or json, not \"%s\"",
+			 text);
 }
 
 void output_json(json_object *o)
 {
-	puts(mem_need((void *)json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
-									  JSON_C_TO_STRING_NOSLASHESCAPE)));
+	puts(mem_need((void *)json_object_to_json_string_ext(
+		o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+			   JSON_C_TO_STRING_NOSLASHESCAPE)));
 }
 
 void output_json_line(json_object *o)
 {
-	puts(mem_need((void *)json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)));
+	puts(mem_need((void *)json_object_to_json_string_ext(
+		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)));
 }
 
 void output_duration(int64_t ns, char *buf, size_t size)
@@ -222,7 +228,8 @@ void output_time(int64_t ns, char *buf, size_t size)
 		strftime(zone, sizeof(zone), "%z", &tm);
 	}
 	if (strlen(zone) == 5) /* +0100 to +01:00 */
-		snprintf(buf, size, "%s.%09lld%.3s:%s", day, (long long)(ns % CLOCK_NS_PER_SEC), zone, zone + 3);
+		snprintf(buf, size, "%s.%09lld%.3s:%s", day, (long long)(ns % CLOCK_NS_PER_SEC),
+			 zone, zone + 3);
 	else
 		snprintf(buf, size, "%s.%09lldZ", day, (long long)(ns % CLOCK_NS_PER_SEC));
 }
@@ -234,9 +241,12 @@ char *output_command(json_object *args, size_t max)
 
 	for (size_t i = 0; i < js_len(args); i++) {
 		json_object *arg = js_at(args, i);
-		const char *word = json_object_is_type(arg, json_type_string) ? json_object_get_string(arg) : "?";
+		const char *word = json_object_is_type(arg, json_type_string)
+					   ? json_object_get_string(arg)
+					   : "?";
 		bool quote = !*word || strpbrk(word, " \t\n'\"");
-		char *longer = mem_printf("%s%s%s%s%s", text, i ? " " : "", quote ? "\"" : "", word, quote ? "\"" : "");
+		char *longer = mem_printf("%s%s%s%s%s", text, i ? " " : "", quote ? "\"" : "", word,
+					  quote ? "\"" : "");
 
 		free(text);
 		text = longer;

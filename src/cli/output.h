@@ -13,13 +13,18 @@
 #include "util/fault.h"
 
 /*
- * One line on stderr: "davit: WHAT: WHY; HINT", then the fault's log lines, indented. hint NULL: what usually helps with such a fault.
- * Returns CLI_EXIT_DAVIT, or the fault's exit code when it has one.
+ * One line on stderr: "davit: WHAT: WHY; HINT", then the fault's log lines, indented. hint NULL:
+ * what usually helps with such a fault. Returns CLI_EXIT_DAVIT, or the fault's exit code when it
+ * has one.
  */
-int cli_fail(const struct fault *f, const char *hint, const char *what, ...) __attribute__((format(printf, 3, 4)));
+int cli_fail(const struct fault *f, const char *hint, const char *what, ...)
+	__attribute__((format(printf, 3, 4)));
 void cli_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* A table whose columns are as wide as their widest cell. Cells are copied; control characters are shown as '?'. */
+/*
+ * A table whose columns are as wide as their widest cell. Cells are copied; control characters are
+ * shown as '?'.
+ */
 struct table;
 struct table *table_new(const char *const *titles); /* NULL-terminated */
 void table_cell(struct table *t, const char *text); /* row by row */
@@ -36,5 +41,8 @@ void output_json_line(json_object *o); /* on one line */
 void output_duration(int64_t ns, char *buf, size_t size);
 /* ns since the epoch as local time, "2026-01-02T03:04:05.678901234+01:00". */
 void output_time(int64_t ns, char *buf, size_t size);
-/* Words joined by blanks, those with blanks or quotes in them quoted; at most max bytes (0: any), then "...". malloc'ed. */
+/*
+ * Words joined by blanks, those with blanks or quotes in them quoted; at most max bytes (0: any),
+ * then "...". malloc'ed.
+ */
 char *output_command(json_object *args, size_t max);

@@ -2,8 +2,8 @@
 /*
  * Running a container that is there
  *
- * In the foreground the order is: make the task, attach to its terminal, ask for its end, start it. So neither a byte nor the end can be missed,
- * however short it runs.
+ * In the foreground the order is: make the task, attach to its terminal, ask for its end, start it.
+ * So neither a byte nor the end can be missed, however short it runs.
  */
 #include "cli/run.h"
 
@@ -53,8 +53,8 @@ int run_remove(struct cli *cli, const char *id, bool force, struct fault *f)
 }
 
 /*
- * The daemon removes the container after its end, also when nobody is there any more to ask for it. Who runs it in the foreground wants it gone on return,
- * and so listens for that.
+ * The daemon removes the container after its end, also when nobody is there any more to ask for it.
+ * Who runs it in the foreground wants it gone on return, and so listens for that.
  */
 static int watch_removal(struct cli *cli, struct session *s, const char *id, struct fault *f)
 {
@@ -92,7 +92,8 @@ static int await_removal(struct cli *cli, const char *id, struct fault *f)
 	return run_remove(cli, id, false, f);
 }
 
-static int foreground(struct cli *cli, const struct run *run, struct session *s, int *status, struct fault *f)
+static int foreground(struct cli *cli, const struct run *run, struct session *s, int *status,
+		      struct fault *f)
 {
 	json_object *p = create_params(run), *answer CLEANUP_JSON = NULL;
 	size_t n_fds;

@@ -18,8 +18,8 @@ struct run {
 };
 
 /*
- * Makes the task and starts it, with this program's stdio, until its end. *status is its exit status. SESSION_E_DETACHED when the user
- * detached. A task that could not be started is removed.
+ * Makes the task and starts it, with this program's stdio, until its end. *status is its exit
+ * status. SESSION_E_DETACHED when the user detached. A task that could not be started is removed.
  */
 int run_foreground(struct cli *cli, const struct run *run, int *status, struct fault *f);
 /* Its output goes to the log. Returns when it runs. */

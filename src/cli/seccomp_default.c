@@ -2,10 +2,11 @@
 /*
  * The default seccomp profile
  *
- * A list of what is allowed, after the profile that podman, CRI-O and Buildah ship (containers-common's seccomp.json), with the calls that
- * the kernel has got since. Everything else answers ENOSYS, so that programs fall back as they would on an older
- * kernel; calls that exist and are refused answer EPERM. Rows that hang on a capability or an architecture are resolved
- * here, since an OCI spec knows neither.
+ * A list of what is allowed, after the profile that podman, CRI-O and Buildah ship
+ * (containers-common's seccomp.json), with the calls that the kernel has got since. Everything else
+ * answers ENOSYS, so that programs fall back as they would on an older kernel; calls that exist and
+ * are refused answer EPERM. Rows that hang on a capability or an architecture are resolved here,
+ * since an OCI spec knows neither.
  */
 #include "cli/seccomp_default.h"
 
@@ -50,64 +51,70 @@ struct rule {
 static const struct rule rules[] = {
 	{ .names =
 			"bdflush io_pgetevents kexec_file_load kexec_load migrate_pages move_pages "
-			"nfsservctl nice oldfstat oldlstat oldolduname oldstat olduname pciconfig_iobase "
-			"pciconfig_read pciconfig_write sgetmask ssetmask swapcontext swapoff swapon sysfs "
-			"uselib userfaultfd ustat vm86 vm86old vmsplice",
+			"nfsservctl nice oldfstat oldlstat oldolduname oldstat olduname "
+			"pciconfig_iobase pciconfig_read pciconfig_write sgetmask ssetmask "
+			"swapcontext swapoff swapon sysfs uselib userfaultfd ustat vm86 vm86old "
+			"vmsplice",
 	  .err = EPERM },
 	{ .names =
-			"_llseek _newselect accept accept4 access adjtimex alarm bind brk cachestat capget "
-			"capset chdir chmod chown chown32 clock_adjtime clock_adjtime64 clock_getres "
-			"clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep "
-			"clock_nanosleep_time64 clone clone3 close close_range connect copy_file_range "
-			"creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait "
-			"epoll_pwait2 epoll_wait epoll_wait_old eventfd eventfd2 execve execveat exit "
-			"exit_group faccessat faccessat2 fadvise64 fadvise64_64 fallocate fanotify_mark "
-			"fchdir fchmod fchmodat fchmodat2 fchown fchown32 fchownat fcntl fcntl64 fdatasync "
-			"fgetxattr flistxattr flock fork fremovexattr fsconfig fsetxattr fsmount fsopen "
-			"fspick fstat fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate ftruncate64 futex "
-			"futex_requeue futex_time64 futex_wait futex_wake futimesat get_mempolicy "
-			"get_robust_list get_thread_area getcpu getcwd getdents getdents64 getegid "
-			"getegid32 geteuid geteuid32 getgid getgid32 getgroups getgroups32 getitimer "
-			"getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid "
-			"getresgid32 getresuid getresuid32 getrlimit getrusage getsid getsockname "
-			"getsockopt gettid gettimeofday getuid getuid32 getxattr getxattrat "
-			"inotify_add_watch inotify_init inotify_init1 inotify_rm_watch io_cancel io_destroy "
-			"io_getevents io_setup io_submit ioctl ioprio_get ioprio_set ipc keyctl kill "
-			"landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lchown32 "
-			"lgetxattr link linkat listen listmount listxattr listxattrat llistxattr "
-			"lremovexattr lseek lsetxattr lsm_get_self_attr lsm_list_modules lsm_set_self_attr "
-			"lstat lstat64 madvise map_shadow_stack mbind membarrier memfd_create memfd_secret "
-			"mincore mkdir mkdirat mknod mknodat mlock mlock2 mlockall mmap mmap2 mount "
-			"mount_setattr move_mount mprotect mq_getsetattr mq_notify mq_open mq_timedreceive "
-			"mq_timedreceive_time64 mq_timedsend mq_timedsend_time64 mq_unlink mremap mseal "
-			"msgctl msgget msgrcv msgsnd msync munlock munlockall munmap name_to_handle_at "
-			"nanosleep newfstatat open open_tree open_tree_attr openat openat2 pause "
-			"pidfd_getfd pidfd_open pidfd_send_signal pipe pipe2 pivot_root pkey_alloc "
-			"pkey_free pkey_mprotect poll ppoll ppoll_time64 prctl pread64 preadv preadv2 "
-			"prlimit64 process_mrelease process_vm_readv process_vm_writev pselect6 "
-			"pselect6_time64 ptrace pwrite64 pwritev pwritev2 read readahead readdir readlink "
-			"readlinkat readv reboot recv recvfrom recvmmsg recvmmsg_time64 recvmsg "
-			"remap_file_pages removexattr removexattrat rename renameat renameat2 "
-			"restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask "
-			"rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_sigtimedwait_time64 "
-			"rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity "
-			"sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval "
-			"sched_rr_get_interval_time64 sched_setaffinity sched_setattr sched_setparam "
-			"sched_setscheduler sched_yield seccomp select semctl semget semop semtimedop "
-			"semtimedop_time64 send sendfile sendfile64 sendmmsg sendmsg sendto set_mempolicy "
-			"set_mempolicy_home_node set_robust_list set_thread_area set_tid_address setfsgid "
-			"setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgroups32 setitimer "
-			"setpgid setpriority setregid setregid32 setresgid setresgid32 setresuid "
-			"setresuid32 setreuid setreuid32 setrlimit setsid setsockopt setuid setuid32 "
-			"setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaction sigaltstack "
-			"signal signalfd signalfd4 sigpending sigprocmask sigreturn sigsuspend socketcall "
-			"socketpair splice stat stat64 statfs statfs64 statmount statx symlink symlinkat "
-			"sync sync_file_range syncfs syscall sysinfo syslog tee tgkill time timer_create "
-			"timer_delete timer_getoverrun timer_gettime timer_gettime64 timer_settime "
+			"_llseek _newselect accept accept4 access adjtimex alarm bind brk cachestat "
+			"capget capset chdir chmod chown chown32 clock_adjtime clock_adjtime64 "
+			"clock_getres clock_getres_time64 clock_gettime clock_gettime64 "
+			"clock_nanosleep clock_nanosleep_time64 clone clone3 close close_range "
+			"connect copy_file_range creat dup dup2 dup3 epoll_create epoll_create1 "
+			"epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait epoll_wait_old "
+			"eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 "
+			"fadvise64 fadvise64_64 fallocate fanotify_mark fchdir fchmod fchmodat "
+			"fchmodat2 fchown fchown32 fchownat fcntl fcntl64 fdatasync fgetxattr "
+			"flistxattr flock fork fremovexattr fsconfig fsetxattr fsmount fsopen "
+			"fspick fstat fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate "
+			"ftruncate64 futex futex_requeue futex_time64 futex_wait futex_wake "
+			"futimesat get_mempolicy get_robust_list get_thread_area getcpu getcwd "
+			"getdents getdents64 getegid getegid32 geteuid geteuid32 getgid getgid32 "
+			"getgroups getgroups32 getitimer getpeername getpgid getpgrp getpid getppid "
+			"getpriority getrandom getresgid getresgid32 getresuid getresuid32 "
+			"getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday "
+			"getuid getuid32 getxattr getxattrat inotify_add_watch inotify_init "
+			"inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_setup "
+			"io_submit ioctl ioprio_get ioprio_set ipc keyctl kill landlock_add_rule "
+			"landlock_create_ruleset landlock_restrict_self lchown lchown32 lgetxattr "
+			"link linkat listen listmount listxattr listxattrat llistxattr lremovexattr "
+			"lseek lsetxattr lsm_get_self_attr lsm_list_modules lsm_set_self_attr lstat "
+			"lstat64 madvise map_shadow_stack mbind membarrier memfd_create "
+			"memfd_secret mincore mkdir mkdirat mknod mknodat mlock mlock2 mlockall "
+			"mmap mmap2 mount mount_setattr move_mount mprotect mq_getsetattr mq_notify "
+			"mq_open mq_timedreceive mq_timedreceive_time64 mq_timedsend "
+			"mq_timedsend_time64 mq_unlink mremap mseal msgctl msgget msgrcv msgsnd "
+			"msync munlock munlockall munmap name_to_handle_at nanosleep newfstatat "
+			"open open_tree open_tree_attr openat openat2 pause pidfd_getfd pidfd_open "
+			"pidfd_send_signal pipe pipe2 pivot_root pkey_alloc pkey_free pkey_mprotect "
+			"poll ppoll ppoll_time64 prctl pread64 preadv preadv2 prlimit64 "
+			"process_mrelease process_vm_readv process_vm_writev pselect6 "
+			"pselect6_time64 ptrace pwrite64 pwritev pwritev2 read readahead readdir "
+			"readlink readlinkat readv reboot recv recvfrom recvmmsg recvmmsg_time64 "
+			"recvmsg remap_file_pages removexattr removexattrat rename renameat "
+			"renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending "
+			"rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait "
+			"rt_sigtimedwait_time64 rt_tgsigqueueinfo sched_get_priority_max "
+			"sched_get_priority_min sched_getaffinity sched_getattr sched_getparam "
+			"sched_getscheduler sched_rr_get_interval sched_rr_get_interval_time64 "
+			"sched_setaffinity sched_setattr sched_setparam sched_setscheduler "
+			"sched_yield seccomp select semctl semget semop semtimedop "
+			"semtimedop_time64 send sendfile sendfile64 sendmmsg sendmsg sendto "
+			"set_mempolicy set_mempolicy_home_node set_robust_list set_thread_area "
+			"set_tid_address setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 "
+			"setgroups setgroups32 setitimer setpgid setpriority setregid setregid32 "
+			"setresgid setresgid32 setresuid setresuid32 setreuid setreuid32 setrlimit "
+			"setsid setsockopt setuid setuid32 setxattr setxattrat shmat shmctl shmdt "
+			"shmget shutdown sigaction sigaltstack signal signalfd signalfd4 sigpending "
+			"sigprocmask sigreturn sigsuspend socketcall socketpair splice stat stat64 "
+			"statfs statfs64 statmount statx symlink symlinkat sync sync_file_range "
+			"syncfs syscall sysinfo syslog tee tgkill time timer_create timer_delete "
+			"timer_getoverrun timer_gettime timer_gettime64 timer_settime "
 			"timer_settime64 timerfd timerfd_create timerfd_gettime timerfd_gettime64 "
-			"timerfd_settime timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask "
-			"umount umount2 uname unlink unlinkat unshare utime utimensat utimensat_time64 "
-			"utimes vfork wait4 waitid waitpid write writev" },
+			"timerfd_settime timerfd_settime64 times tkill truncate truncate64 "
+			"ugetrlimit umask umount umount2 uname unlink unlinkat unshare utime "
+			"utimensat utimensat_time64 utimes vfork wait4 waitid waitpid write writev" },
 	{ .names = "personality", .args = { { 0, 0, EQ } }, .n_args = 1 },
 	{ .names = "personality", .args = { { 0, 8, EQ } }, .n_args = 1 },
 	{ .names = "personality", .args = { { 0, 131072, EQ } }, .n_args = 1 },
@@ -127,7 +134,8 @@ static const struct rule rules[] = {
 			"sethostname setns",
 	  .needs = CAP(CAP_SYS_ADMIN) },
 	{ .names = "chroot", .needs = CAP(CAP_SYS_CHROOT) },
-	{ .names = "delete_module finit_module init_module query_module", .needs = CAP(CAP_SYS_MODULE) },
+	{ .names = "delete_module finit_module init_module query_module",
+	  .needs = CAP(CAP_SYS_MODULE) },
 	{ .names = "acct", .needs = CAP(CAP_SYS_PACCT) },
 	{ .names = "kcmp process_madvise", .needs = CAP(CAP_SYS_PTRACE) },
 	{ .names = "ioperm iopl", .needs = CAP(CAP_SYS_RAWIO) },
@@ -138,8 +146,10 @@ static const struct rule rules[] = {
 	  .without = CAP(CAP_AUDIT_WRITE),
 	  .args = { { 0, AF_NETLINK, EQ }, { 2, NETLINK_AUDIT, EQ } },
 	  .n_args = 2 },
-	{ .names = "socket", .without = CAP(CAP_AUDIT_WRITE), .args = { { 2, NETLINK_AUDIT, NE } }, .n_args = 1 },
-	{ .names = "socket", .without = CAP(CAP_AUDIT_WRITE), .args = { { 0, AF_NETLINK, NE } }, .n_args = 1 },
+	{ .names = "socket",
+	  .without = CAP(CAP_AUDIT_WRITE), .args = { { 2, NETLINK_AUDIT, NE } }, .n_args = 1 },
+	{ .names = "socket",
+	  .without = CAP(CAP_AUDIT_WRITE), .args = { { 0, AF_NETLINK, NE } }, .n_args = 1 },
 	{ .names = "socket", .with = CAP(CAP_AUDIT_WRITE) },
 };
 /* clang-format on */
@@ -222,9 +232,9 @@ static bool arch_listed(json_object *list)
 		const char *name;
 		unsigned arch;
 	} names[] = {
-		{ "amd64", ARCH_AMD64 }, { "x32", ARCH_AMD64 },	   { "x86", ARCH_X86 },	   { "386", ARCH_X86 },
-		{ "arm", ARCH_ARM },	 { "arm64", ARCH_ARM64 },  { "ppc64le", ARCH_PPC64 }, { "s390", ARCH_S390 },
-		{ "s390x", ARCH_S390 },
+		{ "amd64", ARCH_AMD64 },   { "x32", ARCH_AMD64 }, { "x86", ARCH_X86 },
+		{ "386", ARCH_X86 },	   { "arm", ARCH_ARM },	  { "arm64", ARCH_ARM64 },
+		{ "ppc64le", ARCH_PPC64 }, { "s390", ARCH_S390 }, { "s390x", ARCH_S390 },
 	};
 
 	for (size_t i = 0; i < js_len(list); i++) {
@@ -280,9 +290,10 @@ int seccomp_resolve(json_object *profile, uint64_t caps, json_object **out, stru
 	json_object *syscalls, *list;
 
 	if (!json_object_is_type(profile, json_type_object) || !*js_str(profile, "defaultAction"))
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "it is no seccomp profile: defaultAction is missing");
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "it is no seccomp profile: defaultAction is missing");
 	o = js_object();
-	json_object_object_foreach(profile, key, value) {
+	json_object_object_foreach (profile, key, value) {
 		bool skip = false;
 
 		for (size_t i = 0; i < ARRAY_SIZE(own); i++)
@@ -300,15 +311,17 @@ int seccomp_resolve(json_object *profile, uint64_t caps, json_object **out, stru
 		json_object *copy;
 
 		if (!json_object_is_type(rule, json_type_object))
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "syscalls[%zu] is no map", i);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "syscalls[%zu] is no map",
+					 i);
 		if (!applies(rule, caps))
 			continue;
 		copy = js_object();
 		js_push(syscalls, copy);
 		if (*js_str(rule, "name")) /* the form of old profiles */
 			js_push_str(js_array_at(copy, "names"), js_str(rule, "name"));
-		json_object_object_foreach(rule, field, content) {
-			if (strcmp(field, "names") == 0 || strcmp(field, "action") == 0 || strcmp(field, "errnoRet") == 0 ||
+		json_object_object_foreach (rule, field, content) {
+			if (strcmp(field, "names") == 0 || strcmp(field, "action") == 0 ||
+			    strcmp(field, "errnoRet") == 0 ||
 			    (strcmp(field, "args") == 0 && content))
 				js_set(copy, field, json_object_get(content));
 		}

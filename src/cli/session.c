@@ -2,13 +2,16 @@
 /*
  * A process in the foreground
  *
- * Without a terminal no byte passes here: the container has our own stdin, stdout and stderr. The loop then waits for
- * signals, which it passes on by tasks.kill, and for the answer of tasks.wait. With a terminal one end of a socket pair is given to the daemon
- * (tasks.attach), and the loop copies: stdin, without the detach keys, to it, and what comes from it to stdout. Input that the container does
- * not take yet is kept (one buffer) and stdin is not read meanwhile, so that a busy container cannot block the output.
+ * Without a terminal no byte passes here: the container has our own stdin, stdout and stderr. The
+ * loop then waits for signals, which it passes on by tasks.kill, and for the answer of tasks.wait.
+ * With a terminal one end of a socket pair is given to the daemon (tasks.attach), and the loop
+ * copies: stdin, without the detach keys, to it, and what comes from it to stdout. Input that the
+ * container does not take yet is kept (one buffer) and stdin is not read meanwhile, so that a busy
+ * container cannot block the output.
  *
- * All signals that end or resize a program are blocked from session_new on and read from a signalfd. When the connection breaks the
- * container runs on; the session connects again and waits, and attaches, anew.
+ * All signals that end or resize a program are blocked from session_new on and read from a
+ * signalfd. When the connection breaks the container runs on; the session connects again and waits,
+ * and attaches, anew.
  */
 #include "cli/session.h"
 
@@ -44,7 +47,8 @@ struct session {
 	uint32_t wait_id;
 	bool waiting;
 
-	json_object *subscription; /* parameters of events.subscribe, from the last event before it on; NULL without one */
+	/* parameters of events.subscribe, from the last event before it on; NULL without one */
+	json_object *subscription;
 	bool notified; /* an event of it came */
 	bool lost; /* the stream ended and the end of the process is not known yet */
 
@@ -53,9 +57,11 @@ struct session {
 	unsigned input_at, input_n;
 };
 
-static const int passed_on[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR };
+static const int passed_on[] = { SIGHUP,  SIGINT,    SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
+				 SIGALRM, SIGVTALRM, SIGPROF, SIGIO,   SIGPWR };
 
-int session_new(struct session **out, struct cli *cli, const char *id, const char *exec_id, bool tty, bool interactive, struct fault *f)
+int session_new(struct session **out, struct cli *cli, const char *id, const char *exec_id,
+		bool tty, bool interactive, struct fault *f)
 {
 	struct session *s = mem_alloc(sizeof(*s));
 	sigset_t mask;
@@ -178,13 +184,17 @@ int session_attach(struct session *s, struct fault *f)
 
 int session_wait(struct session *s, struct fault *f)
 {
-	int r = cli_send(s->cli, "tasks.wait", cli_params(s->id, s->exec_id), NULL, 0, &s->wait_id, f);
+	int r = cli_send(s->cli, "tasks.wait", cli_params(s->id, s->exec_id), NULL, 0, &s->wait_id,
+			 f);
 
 	s->waiting = r == 0;
 	return r;
 }
 
-/* Its answer is not waited for, and an error of it changes nothing: the process may just have ended. */
+/*
+ * Its answer is not waited for, and an error of it changes nothing: the process may just have
+ * ended.
+ */
 static void request(struct session *s, const char *method, json_object *params)
 {
 	struct fault ignored;
@@ -239,7 +249,8 @@ static void on_signals(struct session *s)
 static void flush_input(struct session *s)
 {
 	while (s->input_at < s->input_n) {
-		ssize_t n = send(s->stream, s->input + s->input_at, s->input_n - s->input_at, MSG_NOSIGNAL);
+		ssize_t n = send(s->stream, s->input + s->input_at, s->input_n - s->input_at,
+				 MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -265,7 +276,10 @@ static int on_stdin(struct session *s)
 		/* Our terminal is gone: nobody looks any more. */
 		if (s->raw_wanted)
 			return SESSION_E_DETACHED;
-		/* A pipe has ended: the terminal's way to say so is ctrl-d, after a line's end once, within a line twice. */
+		/*
+		 * A pipe has ended: the terminal's way to say so is ctrl-d, after a line's end
+		 * once, within a line twice.
+		 */
 		s->input_n = s->last_newline ? 1 : 2;
 		memcpy(s->input, "\4\4", s->input_n);
 	} else if (s->raw_wanted) {
@@ -321,7 +335,10 @@ static int reconnect(struct session *s, struct fault *f)
 	if (r == 0)
 		r = session_wait(s, f);
 	if (r == 0 && s->tty && s->stream >= 0) {
-		/* When the process has ended meanwhile, there is nothing to attach to; the wait tells. */
+		/*
+		 * When the process has ended meanwhile, there is nothing to attach to; the wait
+		 * tells.
+		 */
 		fd_close(&s->stream);
 		(void)session_attach(s, f);
 	}
@@ -371,10 +388,14 @@ int session_loop(struct session *s, json_object **answer, struct fault *f)
 			{ .fd = s->signal_fd, .events = POLLIN },
 			{ .fd = cli_fd(s->cli), .events = POLLIN },
 			{ .fd = s->stream, .events = POLLIN },
-			{ .fd = s->stdin_open && s->stream >= 0 && !s->input_n ? STDIN_FILENO : -1, .events = POLLIN },
+			{ .fd = s->stdin_open && s->stream >= 0 && !s->input_n ? STDIN_FILENO : -1,
+			  .events = POLLIN },
 		};
 
-		/* Before the poll: an answer may have come along with an earlier one, and then the socket is silent. */
+		/*
+		 * Before the poll: an answer may have come along with an earlier one, and then the
+		 * socket is silent.
+		 */
 		r = on_reply(s, answer, f);
 		if (r < 0)
 			return r;

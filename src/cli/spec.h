@@ -2,8 +2,9 @@
 /*
  * From options to an OCI spec
  *
- * A spec begins as davit's default (as tight as podman's) or as a bundle's config.json. Then each option that was given changes it, by the same
- * code for both; what was not given leaves a bundle's spec alone.
+ * A spec begins as davit's default (as tight as podman's) or as a bundle's config.json. Then each
+ * option that was given changes it, by the same code for both; what was not given leaves a bundle's
+ * spec alone.
  */
 #pragma once
 
@@ -31,17 +32,23 @@ struct spec_build {
 	uint64_t caps; /* out: the bounding set, for the seccomp profile */
 };
 
-/* Namespaces, mounts, masked paths, device rules and limits by default, for a root file system at this absolute path. daemon: the process
- * whose resource limits bound the default ones (it may lack the right to raise them). */
+/*
+ * Namespaces, mounts, masked paths, device rules and limits by default, for a root file system at
+ * this absolute path. daemon: the process whose resource limits bound the default ones (it may lack
+ * the right to raise them).
+ */
 json_object *spec_default(const char *rootfs, pid_t daemon);
 
 /* All options, in the order that their meaning wants. */
 int spec_build(struct spec_build *b, struct fault *f);
 
 /* The parts. */
-int spec_build_process(struct spec_build *b, struct fault *f); /* args, env, user, folder, capabilities, limits */
-int spec_build_namespaces(struct spec_build *b, struct fault *f); /* --network --pid --ipc --hostname */
-int spec_build_linux(struct spec_build *b, struct fault *f); /* mounts, devices, resources, annotations, --privileged */
+/* args, env, user, folder, capabilities, limits */
+int spec_build_process(struct spec_build *b, struct fault *f);
+/* --network --pid --ipc --hostname */
+int spec_build_namespaces(struct spec_build *b, struct fault *f);
+/* mounts, devices, resources, annotations, --privileged */
+int spec_build_linux(struct spec_build *b, struct fault *f);
 int spec_build_seccomp(struct spec_build *b, struct fault *f);
 
 /* An absolute path of a static init program on this host for --init, malloc'ed. */

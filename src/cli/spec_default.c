@@ -2,8 +2,9 @@
 /*
  * The default spec
  *
- * Podman's defaults as data: the mounts, the paths of /proc and /sys that a container must not see or write, the devices it may use, the
- * namespaces. Capabilities, the seccomp profile and the process are added by their own files.
+ * Podman's defaults as data: the mounts, the paths of /proc and /sys that a container must not see
+ * or write, the devices it may use, the namespaces. Capabilities, the seccomp profile and the
+ * process are added by their own files.
  */
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -25,15 +26,25 @@
 #define LIMIT_DEFAULT 1048576 /* of open files and processes, as podman has it */
 
 static const char *const masked_paths[] = {
-	"/proc/acpi",	     "/proc/kcore",	 "/proc/keys",
-	"/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-	"/proc/sched_debug", "/proc/scsi",	 "/proc/interrupts",
-	"/sys/firmware",     "/sys/fs/selinux",	 "/sys/dev/block",
-	"/sys/devices/virtual/powercap", NULL,
+	"/proc/acpi",
+	"/proc/kcore",
+	"/proc/keys",
+	"/proc/latency_stats",
+	"/proc/timer_list",
+	"/proc/timer_stats",
+	"/proc/sched_debug",
+	"/proc/scsi",
+	"/proc/interrupts",
+	"/sys/firmware",
+	"/sys/fs/selinux",
+	"/sys/dev/block",
+	"/sys/devices/virtual/powercap",
+	NULL,
 };
 
 static const char *const readonly_paths[] = {
-	"/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", NULL,
+	"/proc/asound", "/proc/bus",	       "/proc/fs", "/proc/irq",
+	"/proc/sys",	"/proc/sysrq-trigger", NULL,
 };
 
 static json_object *default_mounts(void)
@@ -41,13 +52,20 @@ static json_object *default_mounts(void)
 	json_object *m = js_array();
 
 	js_push(m, volume_mount("/proc", "proc", "proc", OPTIONS("nosuid", "noexec", "nodev")));
-	js_push(m, volume_mount("/dev", "tmpfs", "tmpfs", OPTIONS("nosuid", "noexec", "strictatime", "mode=755", "size=65536k")));
-	js_push(m, volume_mount("/sys", "sysfs", "sysfs", OPTIONS("nosuid", "noexec", "nodev", "ro")));
+	js_push(m, volume_mount(
+			   "/dev", "tmpfs", "tmpfs",
+			   OPTIONS("nosuid", "noexec", "strictatime", "mode=755", "size=65536k")));
+	js_push(m,
+		volume_mount("/sys", "sysfs", "sysfs", OPTIONS("nosuid", "noexec", "nodev", "ro")));
 	js_push(m, volume_mount("/dev/pts", "devpts", "devpts",
-				OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")));
-	js_push(m, volume_mount("/dev/mqueue", "mqueue", "mqueue", OPTIONS("nosuid", "noexec", "nodev")));
-	js_push(m, volume_mount("/dev/shm", "tmpfs", "shm", OPTIONS("nosuid", "noexec", "nodev", "mode=1777", "size=65536k")));
-	js_push(m, volume_mount("/sys/fs/cgroup", "cgroup", "cgroup", OPTIONS("nosuid", "noexec", "nodev", "relatime", "ro")));
+				OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666",
+					"mode=0620", "gid=5")));
+	js_push(m, volume_mount("/dev/mqueue", "mqueue", "mqueue",
+				OPTIONS("nosuid", "noexec", "nodev")));
+	js_push(m, volume_mount("/dev/shm", "tmpfs", "shm",
+				OPTIONS("nosuid", "noexec", "nodev", "mode=1777", "size=65536k")));
+	js_push(m, volume_mount("/sys/fs/cgroup", "cgroup", "cgroup",
+				OPTIONS("nosuid", "noexec", "nodev", "relatime", "ro")));
 	return m;
 }
 
@@ -58,8 +76,7 @@ static json_object *default_device_rules(void)
 		const char *type, *access;
 		int major, minor;
 	} allowed[] = {
-		{ "c", "m", -1, -1 }, { "b", "m", -1, -1 },
-		{ "c", "rwm", 1, 3 }, /* null */
+		{ "c", "m", -1, -1 },	 { "b", "m", -1, -1 }, { "c", "rwm", 1, 3 }, /* null */
 		{ "c", "rwm", 1, 5 }, /* zero */
 		{ "c", "rwm", 1, 7 }, /* full */
 		{ "c", "rwm", 1, 8 }, /* random */
@@ -73,7 +90,8 @@ static json_object *default_device_rules(void)
 
 	js_push(rules, device_rule(false, NULL, -1, -1, "rwm"));
 	for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
-		js_push(rules, device_rule(true, allowed[i].type, allowed[i].major, allowed[i].minor, allowed[i].access));
+		js_push(rules, device_rule(true, allowed[i].type, allowed[i].major,
+					   allowed[i].minor, allowed[i].access));
 	return rules;
 }
 
@@ -98,7 +116,10 @@ static int64_t hard_limit(const char *limits, const char *name)
 	return atoll(hard);
 }
 
-/* What podman gives a container of root, within what this host allows, and what the daemon can give. */
+/*
+ * What podman gives a container of root, within what this host allows, and what the daemon can
+ * give.
+ */
 static json_object *default_rlimits(pid_t daemon)
 {
 	static const struct {
@@ -120,8 +141,9 @@ static json_object *default_rlimits(pid_t daemon)
 
 		if (hard >= 0 && hard < value)
 			value = hard;
-		if (i == 0 && fd_read_file(AT_FDCWD, "/proc/sys/fs/nr_open", 64, &open_max, NULL) == 0 && atoll(open_max) > 0 &&
-		    atoll(open_max) < value)
+		if (i == 0 &&
+		    fd_read_file(AT_FDCWD, "/proc/sys/fs/nr_open", 64, &open_max, NULL) == 0 &&
+		    atoll(open_max) > 0 && atoll(open_max) < value)
 			value = atoll(open_max);
 		js_push(list, rlimit(given[i].type, value));
 	}
@@ -130,8 +152,11 @@ static json_object *default_rlimits(pid_t daemon)
 
 json_object *spec_default(const char *rootfs, pid_t daemon)
 {
-	static const char *const namespaces[] = { "pid", "network", "ipc", "uts", "mount", "cgroup" };
-	json_object *spec = js_object(), *process = js_object(), *root = js_object(), *lin = js_object(), *pids = js_object();
+	static const char *const namespaces[] = {
+		"pid", "network", "ipc", "uts", "mount", "cgroup"
+	};
+	json_object *spec = js_object(), *process = js_object(), *root = js_object(),
+		    *lin = js_object(), *pids = js_object();
 
 	js_set_str(spec, "ociVersion", "1.2.0");
 	js_set(spec, "process", process);

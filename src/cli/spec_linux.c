@@ -36,7 +36,9 @@ static void writable(json_object *mounts, const char *destination)
 			continue;
 		for (size_t k = 0; k < js_len(options); k++) {
 			if (strcmp(json_object_get_string(js_at(options, k)), "ro") == 0)
-				mem_need(json_object_array_put_idx(options, k, js_string("rw")) < 0 ? NULL : options);
+				mem_need(json_object_array_put_idx(options, k, js_string("rw")) < 0
+						 ? NULL
+						 : options);
 		}
 	}
 }
@@ -99,7 +101,8 @@ static bool swap_is_counted(void)
 
 static int resources(struct spec_build *b, json_object *lin, struct fault *f)
 {
-	const char *memory = args_get(b->cli, "memory"), *cpus = args_get(b->cli, "cpus"), *pids = args_get(b->cli, "pids-limit");
+	const char *memory = args_get(b->cli, "memory"), *cpus = args_get(b->cli, "cpus"),
+		   *pids = args_get(b->cli, "pids-limit");
 	int64_t n;
 	int r;
 
@@ -108,7 +111,8 @@ static int resources(struct spec_build *b, json_object *lin, struct fault *f)
 
 		r = units_size(memory, &n, f);
 		if (r == 0 && n < 1 << 19)
-			r = fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s is too little to run anything; at least 512k", memory);
+			r = fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				      "%s is too little to run anything; at least 512k", memory);
 		if (r < 0) {
 			fault_prefix(f, "--memory");
 			return r;
@@ -138,7 +142,8 @@ static int resources(struct spec_build *b, json_object *lin, struct fault *f)
 		if (n <= 0)
 			json_object_object_del(js_object_at(lin, "resources"), "pids");
 		else
-			js_set_int(js_object_at(js_object_at(lin, "resources"), "pids"), "limit", n);
+			js_set_int(js_object_at(js_object_at(lin, "resources"), "pids"), "limit",
+				   n);
 	}
 	return 0;
 }
@@ -154,14 +159,16 @@ static int annotations(struct spec_build *b, struct fault *f)
 		r = units_signal(value, &sig, f);
 		if (r < 0)
 			return r;
-		js_set_str(js_object_at(b->spec, "annotations"), SPEC_STOP_SIGNAL, units_signal_name(sig, name));
+		js_set_str(js_object_at(b->spec, "annotations"), SPEC_STOP_SIGNAL,
+			   units_signal_name(sig, name));
 	}
 	while ((value = args_each(b->cli, "annotation", &at))) {
 		size_t n = strcspn(value, "=");
 		char *key CLEANUP_FREE = mem_strndup(value, n);
 
 		if (!n || !value[n])
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--annotation \"%s\" is not KEY=VALUE", value);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "--annotation \"%s\" is not KEY=VALUE", value);
 		js_set_str(js_object_at(b->spec, "annotations"), key, value + n + 1);
 	}
 	return 0;
@@ -226,19 +233,25 @@ int spec_build(struct spec_build *b, struct fault *f)
 	return r < 0 ? r : spec_build_seccomp(b, f);
 }
 
-/* An executable ELF file of this machine's kind that needs no loader: it runs in any root file system. */
+/*
+ * An executable ELF file of this machine's kind that needs no loader: it runs in any root file
+ * system.
+ */
 static bool is_static(const char *path)
 {
 	int fd CLEANUP_CLOSE = open(path, O_RDONLY | O_CLOEXEC);
 	ElfW(Ehdr) header;
 
-	if (fd < 0 || access(path, X_OK) < 0 || pread(fd, &header, sizeof(header), 0) != sizeof(header) ||
-	    memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_phentsize != sizeof(ElfW(Phdr)))
+	if (fd < 0 || access(path, X_OK) < 0 ||
+	    pread(fd, &header, sizeof(header), 0) != sizeof(header) ||
+	    memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
+	    header.e_phentsize != sizeof(ElfW(Phdr)))
 		return false;
 	for (unsigned i = 0; i < header.e_phnum; i++) {
 		ElfW(Phdr) segment;
 
-		if (pread(fd, &segment, sizeof(segment), (off_t)(header.e_phoff + i * sizeof(segment))) != sizeof(segment) ||
+		if (pread(fd, &segment, sizeof(segment),
+			  (off_t)(header.e_phoff + i * sizeof(segment))) != sizeof(segment) ||
 		    segment.p_type == PT_INTERP)
 			return false;
 	}
@@ -248,16 +261,22 @@ static bool is_static(const char *path)
 int spec_find_init(char **path, struct fault *f)
 {
 	static const char *const programs[] = { "catatonit", "tini-static", "tini", "docker-init" };
-	static const char *const folders[] = { "/usr/libexec/podman", "/usr/libexec/catatonit", "/usr/libexec/docker",
-					       "/usr/local/bin",      "/usr/bin",		"/usr/sbin",
-					       "/sbin",		      "/bin" };
+	static const char *const folders[] = { "/usr/libexec/podman",
+					       "/usr/libexec/catatonit",
+					       "/usr/libexec/docker",
+					       "/usr/local/bin",
+					       "/usr/bin",
+					       "/usr/sbin",
+					       "/sbin",
+					       "/bin" };
 	const char *given = getenv("DAVIT_INIT_PATH");
 	char *search CLEANUP_FREE = mem_strdup(getenv("PATH"));
 	char *folder, *save = NULL;
 
 	if (given && *given) {
 		if (!is_static(given))
-			return fault_set(f, FAULT_NOT_FOUND, 0, "DAVIT_INIT_PATH: %s is no static program", given);
+			return fault_set(f, FAULT_NOT_FOUND, 0,
+					 "DAVIT_INIT_PATH: %s is no static program", given);
 		*path = mem_strdup(given);
 		return 0;
 	}
@@ -269,7 +288,8 @@ int spec_find_init(char **path, struct fault *f)
 			free(*path);
 		}
 	}
-	for (folder = search ? strtok_r(search, ":", &save) : NULL; folder; folder = strtok_r(NULL, ":", &save)) {
+	for (folder = search ? strtok_r(search, ":", &save) : NULL; folder;
+	     folder = strtok_r(NULL, ":", &save)) {
 		for (size_t p = 0; p < ARRAY_SIZE(programs); p++) {
 			*path = mem_printf("%s/%s", folder, programs[p]);
 			if (*folder == '/' && is_static(*path))
@@ -278,7 +298,8 @@ int spec_find_init(char **path, struct fault *f)
 		}
 	}
 	*path = NULL;
-	return fault_set(f, FAULT_NOT_FOUND, 0,
-			 "--init needs a static init program and this host has none; install catatonit or tini, or name one in "
-			 "DAVIT_INIT_PATH");
+	return fault_set(
+		f, FAULT_NOT_FOUND, 0,
+		"--init needs a static init program and this host has none; install catatonit or tini, or name one in "
+		"DAVIT_INIT_PATH");
 }

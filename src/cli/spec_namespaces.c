@@ -2,8 +2,9 @@
 /*
  * Namespaces: --network, --pid, --ipc, --hostname
  *
- * `container:NAME` becomes a path below /proc of that container's init as the daemon tells it; the daemon opens it a moment later, before it
- * makes the new container. Mounts that belong to a namespace follow it: the host's /dev/shm and /dev/mqueue with the host's IPC.
+ * `container:NAME` becomes a path below /proc of that container's init as the daemon tells it; the
+ * daemon opens it a moment later, before it makes the new container. Mounts that belong to a
+ * namespace follow it: the host's /dev/shm and /dev/mqueue with the host's IPC.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +24,8 @@
 
 static const char container_prefix[] = "container:";
 
-static int container_ns(struct cli *cli, const char *name, const char *proc_name, char **path, struct fault *f)
+static int container_ns(struct cli *cli, const char *name, const char *proc_name, char **path,
+			struct fault *f)
 {
 	json_object *answer CLEANUP_JSON = NULL;
 	int64_t pid;
@@ -34,15 +36,18 @@ static int container_ns(struct cli *cli, const char *name, const char *proc_name
 		return r;
 	pid = js_int(answer, "process.pid", 0);
 	if (pid <= 0 || strcmp(js_str(answer, "process.status"), "stopped") == 0)
-		return fault_set(f, FAULT_FAILED_PRECONDITION, 0, "container %s does not run", name);
+		return fault_set(f, FAULT_FAILED_PRECONDITION, 0, "container %s does not run",
+				 name);
 	*path = mem_printf("/proc/%lld/ns/%s", (long long)pid, proc_name);
 	return 0;
 }
 
 /*
- * host, private, container:NAME, ns:PATH and absolute paths. Answers 1 when the value is none of these.
+ * host, private, container:NAME, ns:PATH and absolute paths. Answers 1 when the value is none of
+ * these.
  */
-static int common(struct spec_build *b, const char *value, const char *type, const char *proc_name, struct fault *f)
+static int common(struct spec_build *b, const char *value, const char *type, const char *proc_name,
+		  struct fault *f)
 {
 	char *path CLEANUP_FREE = NULL;
 	int r;
@@ -60,7 +65,8 @@ static int common(struct spec_build *b, const char *value, const char *type, con
 		const char *given = *value == '/' ? value : value + 3;
 
 		if (*given != '/' || access(given, F_OK) < 0)
-			return fault_sys(f, *given == '/' ? errno : EINVAL, "looking for the namespace", given);
+			return fault_sys(f, *given == '/' ? errno : EINVAL,
+					 "looking for the namespace", given);
 		spec_ns_set(b->spec, type, given);
 	} else {
 		return 1;
@@ -70,12 +76,13 @@ static int common(struct spec_build *b, const char *value, const char *type, con
 
 static int unknown(const char *option, const char *value, const char *known, struct fault *f)
 {
-	return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--%s \"%s\" is none of %s", option, value, known);
+	return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--%s \"%s\" is none of %s", option, value,
+			 known);
 }
 
 /*
- * With the host's network the host's resolver is what the container needs. A name that is a dangling link in the container's root is left
- * alone: a mount cannot stand on it.
+ * With the host's network the host's resolver is what the container needs. A name that is a
+ * dangling link in the container's root is left alone: a mount cannot stand on it.
  */
 static void host_resolver(struct spec_build *b)
 {
@@ -83,14 +90,16 @@ static void host_resolver(struct spec_build *b)
 	json_object *mounts = js_array_at(b->spec, "mounts");
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		static const char *const options[] = { "rbind", "rprivate", "ro", "nosuid", "nodev", "noexec", NULL };
+		static const char *const options[] = { "rbind", "rprivate", "ro", "nosuid",
+						       "nodev", "noexec",   NULL };
 		int at CLEANUP_CLOSE = -1, link CLEANUP_CLOSE = -1;
 
 		if (b->rootfs >= 0) {
 			at = fd_open_in_root(b->rootfs, files[i], O_PATH, 0);
 			link = fd_open_in_root(b->rootfs, files[i], O_PATH | O_NOFOLLOW, 0);
 		}
-		if (access(files[i], R_OK) < 0 || (at < 0 && link >= 0) || volume_has(mounts, files[i]))
+		if (access(files[i], R_OK) < 0 || (at < 0 && link >= 0) ||
+		    volume_has(mounts, files[i]))
 			continue;
 		js_push(mounts, volume_mount(files[i], "bind", files[i], options));
 	}
@@ -125,7 +134,9 @@ static void drop_mount(json_object *mounts, const char *destination)
 
 static int ipc(struct spec_build *b, struct fault *f)
 {
-	static const char *const options[] = { "bind", "rprivate", "nosuid", "noexec", "nodev", NULL };
+	static const char *const options[] = {
+		"bind", "rprivate", "nosuid", "noexec", "nodev", NULL
+	};
 	static const char *const shared[] = { "/dev/shm", "/dev/mqueue" };
 	const char *value = args_get(b->cli, "ipc");
 	json_object *mounts = js_array_at(b->spec, "mounts");
@@ -141,12 +152,14 @@ static int ipc(struct spec_build *b, struct fault *f)
 	}
 	r = common(b, value, "ipc", "ipc", f);
 	if (r == 1)
-		return unknown("ipc", value, "private, shareable, none, host, container:NAME or a path", f);
+		return unknown("ipc", value,
+			       "private, shareable, none, host, container:NAME or a path", f);
 	if (r == 0 && strcmp(value, "host") == 0) {
 		for (size_t i = 0; i < ARRAY_SIZE(shared); i++) {
 			drop_mount(mounts, shared[i]);
 			if (access(shared[i], F_OK) == 0)
-				js_push(mounts, volume_mount(shared[i], "bind", shared[i], options));
+				js_push(mounts,
+					volume_mount(shared[i], "bind", shared[i], options));
 		}
 	}
 	return r;
@@ -160,7 +173,10 @@ static int pid(struct spec_build *b, struct fault *f)
 	return r == 1 ? unknown("pid", value, "private, host, container:NAME or a path", f) : r;
 }
 
-/* The name given, the host's with the host's network (as podman has it), else the container's with '-' for what a host name must not have. */
+/*
+ * The name given, the host's with the host's network (as podman has it), else the container's with
+ * '-' for what a host name must not have.
+ */
 static int hostname(struct spec_build *b, struct fault *f)
 {
 	const char *value = args_get(b->cli, "hostname");
@@ -169,12 +185,14 @@ static int hostname(struct spec_build *b, struct fault *f)
 	if (!value && b->from_bundle)
 		return 0;
 	if (!spec_ns_has(b->spec, "uts"))
-		return value ? fault_set(f, FAULT_INVALID_ARGUMENT, 0,
-					 "--hostname needs an own UTS namespace, which the bundle does not ask for") :
-			       0;
+		return value ? fault_set(
+				       f, FAULT_INVALID_ARGUMENT, 0,
+				       "--hostname needs an own UTS namespace, which the bundle does not ask for")
+			     : 0;
 	if (value) {
 		if (!*value || strlen(value) > HOST_NAME_MAX)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "a host name has 1 to %d characters", HOST_NAME_MAX);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "a host name has 1 to %d characters", HOST_NAME_MAX);
 		snprintf(name, sizeof(name), "%s", value);
 	} else if (!spec_ns_has(b->spec, "network")) {
 		gethostname(name, sizeof(name) - 1);

@@ -63,10 +63,14 @@ static int command(struct spec_build *b, json_object *process, struct fault *f)
 	if (js_len(args))
 		js_set(process, "args", TAKE_PTR(args));
 	else if (!js_len(js_get(process, "args")))
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "no command was given; name a program of the container, as /bin/sh");
+		return fault_set(
+			f, FAULT_INVALID_ARGUMENT, 0,
+			"no command was given; name a program of the container, as /bin/sh");
 	if (args_flag(b->cli, "init")) {
-		static const char *const options[] = { "bind", "rprivate", "ro", "nosuid", "nodev", NULL };
-		json_object *with_init = js_array(), *old = js_get(process, "args"), *added CLEANUP_JSON = js_array();
+		static const char *const options[] = { "bind",	 "rprivate", "ro",
+						       "nosuid", "nodev",    NULL };
+		json_object *with_init = js_array(), *old = js_get(process, "args"),
+			    *added CLEANUP_JSON = js_array();
 		char *path CLEANUP_FREE = NULL;
 
 		js_push_str(with_init, SPEC_INIT_TARGET);
@@ -83,7 +87,8 @@ static int command(struct spec_build *b, json_object *process, struct fault *f)
 	return 0;
 }
 
-static int environment(struct spec_build *b, json_object *process, const char *home, struct fault *f)
+static int environment(struct spec_build *b, json_object *process, const char *home,
+		       struct fault *f)
 {
 	json_object *env = js_array_at(process, "env");
 	const char *value;
@@ -116,7 +121,9 @@ static int capabilities(struct spec_build *b, json_object *process, bool root, s
 	size_t at = 0;
 	int r;
 
-	set = privileged ? caps_all() : b->from_bundle ? caps_bits(js_get(process, "capabilities.bounding")) : caps_default;
+	set = privileged       ? caps_all()
+	      : b->from_bundle ? caps_bits(js_get(process, "capabilities.bounding"))
+			       : caps_default;
 	b->caps = set;
 	while ((value = args_each(b->cli, "cap-add", &at))) {
 		r = caps_parse(value, &one, f);
@@ -142,11 +149,17 @@ static int capabilities(struct spec_build *b, json_object *process, bool root, s
 	r = caps_change(&set, added, all_added, dropped, all_dropped, f);
 	if (r < 0)
 		return r;
-	/* "All" are those that the daemon has itself; one that was named and cannot be given is the daemon's to refuse. */
+	/*
+	 * "All" are those that the daemon has itself; one that was named and cannot be given is the
+	 * daemon's to refuse.
+	 */
 	if ((privileged || all_added) && b->available)
 		set &= b->available | added;
 	b->caps = set;
-	/* A privileged container keeps its capabilities under another user only by name as well; its bounding set is full. */
+	/*
+	 * A privileged container keeps its capabilities under another user only by name as well;
+	 * its bounding set is full.
+	 */
 	js_set(process, "capabilities", caps_json(set, all_added ? set : added, root));
 	return 0;
 }
@@ -218,7 +231,8 @@ int spec_build_process(struct spec_build *b, struct fault *f)
 		return r;
 	if (folder) {
 		if (*folder != '/')
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--workdir \"%s\" does not begin with '/'", folder);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "--workdir \"%s\" does not begin with '/'", folder);
 		js_set_str(process, "cwd", folder);
 	}
 	r = capabilities(b, process, js_int(process, "user.uid", 0) == 0, f);

@@ -2,8 +2,9 @@
 /*
  * The user's terminal: raw mode and its size
  *
- * A terminal that stays raw is useless to its owner, so the saved settings are put back on each way out: by the caller, at exit(), and
- * by handlers of the signals that end a broken program. Signals that can be waited for are the session's.
+ * A terminal that stays raw is useless to its owner, so the saved settings are put back on each way
+ * out: by the caller, at exit(), and by handlers of the signals that end a broken program. Signals
+ * that can be waited for are the session's.
  */
 #include "cli/tty.h"
 
@@ -36,7 +37,9 @@ void tty_restore(void)
 static void crashed(int sig)
 {
 	tty_restore();
-	/* The handler was reset when it was entered: this ends the program as it would have ended. */
+	/*
+	 * The handler was reset when it was entered: this ends the program as it would have ended.
+	 */
 	raise(sig);
 }
 
@@ -54,7 +57,8 @@ int tty_raw(int fd)
 	if (tcgetattr(fd, &saved) < 0)
 		return -errno;
 	if (!prepared) {
-		struct sigaction sa = { .sa_handler = crashed, .sa_flags = (int)SA_RESETHAND | SA_NODEFER };
+		struct sigaction sa = { .sa_handler = crashed,
+					.sa_flags = (int)SA_RESETHAND | SA_NODEFER };
 
 		for (size_t i = 0; i < ARRAY_SIZE(deadly); i++)
 			sigaction(deadly[i], &sa, NULL);

@@ -15,7 +15,8 @@ bool tty_is_raw(void);
 bool tty_size(uint16_t *width, uint16_t *height);
 
 /*
- * Detach keys (ctrl-p ctrl-q): takes the n bytes of input and leaves in out (room for n + 1) what goes to the container; *held is the state
- * between calls, false at first. Returns true when the keys were pressed: what follows them is dropped.
+ * Detach keys (ctrl-p ctrl-q): takes the n bytes of input and leaves in out (room for n + 1) what
+ * goes to the container; *held is the state between calls, false at first. Returns true when the
+ * keys were pressed: what follows them is dropped.
  */
 bool tty_detach_keys(bool *held, const char *in, unsigned n, char *out, unsigned *out_n);

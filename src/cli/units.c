@@ -2,8 +2,8 @@
 /*
  * Numbers as people write them
  *
- * Nothing is rounded in silence to something else than was asked for: what does not parse to its end, or does not
- * fit, is an error that shows the text.
+ * Nothing is rounded in silence to something else than was asked for: what does not parse to its
+ * end, or does not fit, is an error that shows the text.
  */
 #include "cli/units.h"
 
@@ -27,10 +27,11 @@ int units_int(const char *text, int64_t min, int64_t max, int64_t *value, struct
 	errno = 0;
 	v = strtoll(text, &end, 10);
 	if (!*text || isspace((unsigned char)*text) || *end)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is not a whole number", text);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is not a whole number",
+				 text);
 	if (errno || v < min || v > max)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s is not between %lld and %lld", text, (long long)min,
-				 (long long)max);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s is not between %lld and %lld",
+				 text, (long long)min, (long long)max);
 	*value = v;
 	return 0;
 }
@@ -44,11 +45,13 @@ int units_size(const char *text, int64_t *bytes, struct fault *f)
 
 	v = strtod(text, &end);
 	if (end == text || !isdigit((unsigned char)*text) || text[1] == 'x' || text[1] == 'X')
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is not a size such as 64m or 1.5g", text);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "\"%s\" is not a size such as 64m or 1.5g", text);
 	if (*end) {
 		unit = strchr(letters, tolower((unsigned char)*end));
 		if (!unit)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" has an unknown unit; use b, k, m, g or t", text);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "\"%s\" has an unknown unit; use b, k, m, g or t", text);
 		factor = ldexp(1, 10 * (int)(unit - letters));
 		end++;
 		if (unit != letters && tolower((unsigned char)*end) == 'i')
@@ -56,7 +59,8 @@ int units_size(const char *text, int64_t *bytes, struct fault *f)
 		if (unit != letters && tolower((unsigned char)*end) == 'b')
 			end++;
 		if (*end)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is not a size such as 64m or 1.5g", text);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "\"%s\" is not a size such as 64m or 1.5g", text);
 	}
 	v *= factor;
 	if (!(v < 9223372036854775808.0))
@@ -71,7 +75,8 @@ int units_cpus(const char *text, int64_t *quota, struct fault *f)
 	double v = strtod(text, &end);
 
 	if (end == text || *end || !(isdigit((unsigned char)*text) || *text == '.'))
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is not a number of CPUs such as 1.5", text);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "\"%s\" is not a number of CPUs such as 1.5", text);
 	if (!(v >= 0.01 && v <= 1e6))
 		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s CPUs: the least is 0.01", text);
 	*quota = (int64_t)(v * UNITS_CPU_PERIOD + 0.5);
@@ -93,11 +98,13 @@ static int signal_by_name(const char *name)
 	}
 	if (strncasecmp(name, "RTMIN", 5) == 0) {
 		n = name[5] == '+' ? strtol(name + 6, &end, 10) : 0;
-		if (!name[5] || (name[5] == '+' && name[6] && !*end && n >= 0 && n <= SIGRTMAX - SIGRTMIN))
+		if (!name[5] ||
+		    (name[5] == '+' && name[6] && !*end && n >= 0 && n <= SIGRTMAX - SIGRTMIN))
 			return SIGRTMIN + (int)n;
 	} else if (strncasecmp(name, "RTMAX", 5) == 0) {
 		n = name[5] == '-' ? strtol(name + 6, &end, 10) : 0;
-		if (!name[5] || (name[5] == '-' && name[6] && !*end && n >= 0 && n <= SIGRTMAX - SIGRTMIN))
+		if (!name[5] ||
+		    (name[5] == '-' && name[6] && !*end && n >= 0 && n <= SIGRTMAX - SIGRTMIN))
 			return SIGRTMAX - (int)n;
 	} else if (strcasecmp(name, "CLD") == 0) {
 		return SIGCHLD;
@@ -187,7 +194,8 @@ static int limit(const char *text, size_t n, uint64_t *value)
 	return !isdigit((unsigned char)*copy) || *end || errno ? -EINVAL : 0;
 }
 
-int units_ulimit(const char *text, const char **name, uint64_t *soft, uint64_t *hard, struct fault *f)
+int units_ulimit(const char *text, const char **name, uint64_t *soft, uint64_t *hard,
+		 struct fault *f)
 {
 	size_t n = strcspn(text, "="), first;
 	const char *value = text + n + 1;
@@ -201,13 +209,18 @@ int units_ulimit(const char *text, const char **name, uint64_t *soft, uint64_t *
 			*name = rlimits[i].name;
 	}
 	if (!text[n] || !*name)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
-				 "\"%s\" is not a limit such as nofile=1024:2048 (see getrlimit(2) for the names)", text);
+		return fault_set(
+			f, FAULT_INVALID_ARGUMENT, 0,
+			"\"%s\" is not a limit such as nofile=1024:2048 (see getrlimit(2) for the names)",
+			text);
 	first = strcspn(value, ":");
 	if (limit(value, first, soft) < 0 ||
-	    (value[first] ? limit(value + first + 1, strlen(value + first + 1), hard) : limit(value, first, hard)) < 0)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\": the limits are numbers, -1 or unlimited", text);
+	    (value[first] ? limit(value + first + 1, strlen(value + first + 1), hard)
+			  : limit(value, first, hard)) < 0)
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "\"%s\": the limits are numbers, -1 or unlimited", text);
 	if (*soft > *hard)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\": the soft limit is above the hard one", text);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "\"%s\": the soft limit is above the hard one", text);
 	return 0;
 }

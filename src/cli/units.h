@@ -21,7 +21,11 @@ int units_signal(const char *text, int *sig, struct fault *f);
 /* "SIGTERM", "SIGRTMIN+3"; buf at least 16 bytes. */
 const char *units_signal_name(int sig, char *buf);
 
-/* "nofile=1024:2048", soft alone for both, -1 or unlimited. name gets "RLIMIT_NOFILE", a static string. */
-int units_ulimit(const char *text, const char **name, uint64_t *soft, uint64_t *hard, struct fault *f);
+/*
+ * "nofile=1024:2048", soft alone for both, -1 or unlimited. name gets "RLIMIT_NOFILE", a static
+ * string.
+ */
+int units_ulimit(const char *text, const char **name, uint64_t *soft, uint64_t *hard,
+		 struct fault *f);
 /* The name and number of the i'th resource limit; false past the last. */
 bool units_rlimit_at(unsigned i, const char **name, int *resource);

@@ -2,8 +2,9 @@
 /*
  * -u: users and groups by the container's own /etc/passwd and /etc/group
  *
- * The files belong to the container, which may be hostile: they are opened inside its root (no link leads out), must be regular, and are
- * read up to a limit. Lines that do not have their form are passed over.
+ * The files belong to the container, which may be hostile: they are opened inside its root (no link
+ * leads out), must be regular, and are read up to a limit. Lines that do not have their form are
+ * passed over.
  */
 #include "cli/user.h"
 
@@ -69,7 +70,10 @@ static bool number(const char *text, uint32_t *value)
 	return true;
 }
 
-/* By name first: a name of digits alone is legal in neither file, but a listed one is what the container means. */
+/*
+ * By name first: a name of digits alone is legal in neither file, but a listed one is what the
+ * container means.
+ */
 static bool find_user(char *passwd, const char *user, struct user *out, char **name)
 {
 	uint32_t wanted, uid, gid;
@@ -144,11 +148,13 @@ int user_lookup(int root, const char *text, struct user *out, struct fault *f)
 
 	memset(out, 0, sizeof(*out));
 	if (!find_user(passwd ? passwd : nothing, user, out, &name))
-		return fault_set(f, FAULT_NOT_FOUND, 0, "there is no user \"%s\" in the container's /etc/passwd", user);
+		return fault_set(f, FAULT_NOT_FOUND, 0,
+				 "there is no user \"%s\" in the container's /etc/passwd", user);
 	if (*group_name) {
 		if (!find_group(group ? group : nothing, group_name, &out->gid)) {
 			user_clear(out);
-			return fault_set(f, FAULT_NOT_FOUND, 0, "there is no group \"%s\" in the container's /etc/group",
+			return fault_set(f, FAULT_NOT_FOUND, 0,
+					 "there is no group \"%s\" in the container's /etc/group",
 					 group_name);
 		}
 	} else if (name && group) {

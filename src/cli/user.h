@@ -19,9 +19,10 @@ struct user {
 };
 
 /*
- * text: "USER", "USER:GROUP", either by name or number; "" for root. root is a folder fd of the root file system, or -1 for none: then
- * names cannot be looked up. Numbers need not be listed; a user without a group has that of its passwd entry, or 0.
- * Supplementary groups are those that list the user, unless a group was given.
+ * text: "USER", "USER:GROUP", either by name or number; "" for root. root is a folder fd of the
+ * root file system, or -1 for none: then names cannot be looked up. Numbers need not be listed; a
+ * user without a group has that of its passwd entry, or 0. Supplementary groups are those that list
+ * the user, unless a group was given.
  */
 int user_lookup(int root, const char *text, struct user *out, struct fault *f);
 void user_clear(struct user *u);

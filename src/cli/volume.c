@@ -2,8 +2,9 @@
 /*
  * -v and --tmpfs
  *
- * Options are checked here against what an OCI runtime takes, so that a mistyped one is an error of this command and not data
- * for a file system. What podman offers and davit does not (volumes by name, overlay, ownership changes) is refused by name.
+ * Options are checked here against what an OCI runtime takes, so that a mistyped one is an error of
+ * this command and not data for a file system. What podman offers and davit does not (volumes by
+ * name, overlay, ownership changes) is refused by name.
  */
 #include "cli/volume.h"
 
@@ -19,13 +20,15 @@
 #include "cli/mem.h"
 
 static const char *const flag_options[] = {
-	"ro",	     "rw",	"suid",	   "nosuid",   "dev",	     "nodev",	 "exec",	"noexec",	"sync",
-	"async",     "atime",	"noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime",	"nostrictatime",
-	"private",   "rprivate", "shared", "rshared",  "slave",	     "rslave",	 "unbindable", "runbindable",	"bind",
-	"rbind",     "rro",	NULL,
+	"ro",	      "rw",	     "suid",	 "nosuid",     "dev",	      "nodev",
+	"exec",	      "noexec",	     "sync",	 "async",      "atime",	      "noatime",
+	"diratime",   "nodiratime",  "relatime", "norelatime", "strictatime", "nostrictatime",
+	"private",    "rprivate",    "shared",	 "rshared",    "slave",	      "rslave",
+	"unbindable", "runbindable", "bind",	 "rbind",      "rro",	      NULL,
 };
-static const char *const propagation_options[] = { "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable",
-						   "runbindable", NULL };
+static const char *const propagation_options[] = { "private",	 "rprivate",	"shared",
+						   "rshared",	 "slave",	"rslave",
+						   "unbindable", "runbindable", NULL };
 
 static bool listed(const char *const *list, const char *word)
 {
@@ -60,22 +63,26 @@ static int clean_destination(const char *text, char **out, struct fault *f)
 	char *part, *save = NULL, *end = clean;
 
 	if (*text != '/')
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "the path in the container \"%s\" does not begin with '/'", text);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "the path in the container \"%s\" does not begin with '/'", text);
 	for (part = strtok_r(copy, "/", &save); part; part = strtok_r(NULL, "/", &save)) {
 		if (strcmp(part, "..") == 0)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "the path in the container \"%s\" has a \"..\"", text);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "the path in the container \"%s\" has a \"..\"", text);
 		if (strcmp(part, ".") == 0)
 			continue;
 		*end++ = '/';
 		end = stpcpy(end, part);
 	}
 	if (end == clean)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "nothing can be mounted over the container's root");
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "nothing can be mounted over the container's root");
 	*out = TAKE_PTR(clean);
 	return 0;
 }
 
-json_object *volume_mount(const char *destination, const char *type, const char *source, const char *const *options)
+json_object *volume_mount(const char *destination, const char *type, const char *source,
+			  const char *const *options)
 {
 	json_object *m = js_object();
 
@@ -95,12 +102,15 @@ static int bind_options(json_object *options, const char *text, struct fault *f)
 		if (strcmp(word, "z") == 0 || strcmp(word, "Z") == 0) {
 			/* Relabelling means nothing to a host without SELinux. */
 			if (access("/sys/fs/selinux/enforce", F_OK) == 0)
-				return fault_set(f, FAULT_UNIMPLEMENTED, 0,
-						 "the volume option %s is not supported: label the folder with chcon(1)", word);
+				return fault_set(
+					f, FAULT_UNIMPLEMENTED, 0,
+					"the volume option %s is not supported: label the folder with chcon(1)",
+					word);
 		} else if (listed(flag_options, word)) {
 			js_push_str(options, word);
 		} else {
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "unknown or unsupported volume option \"%s\"", word);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "unknown or unsupported volume option \"%s\"", word);
 		}
 	}
 	if (!has(options, "bind") && !has(options, "rbind"))
@@ -123,11 +133,13 @@ int volume_bind(json_object *mounts, const char *text, struct fault *f)
 	int r;
 
 	if (!text[n] || !n)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "\"%s\" is not SOURCE:DESTINATION[:OPTIONS]", text);
-	if (*source != '/' && strncmp(source, "./", 2) != 0 && strncmp(source, "../", 3) != 0 && strcmp(source, ".") != 0 &&
-	    strcmp(source, "..") != 0)
 		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
-				 "volumes by name are not supported; \"%s\" as a folder is ./%s", source, source);
+				 "\"%s\" is not SOURCE:DESTINATION[:OPTIONS]", text);
+	if (*source != '/' && strncmp(source, "./", 2) != 0 && strncmp(source, "../", 3) != 0 &&
+	    strcmp(source, ".") != 0 && strcmp(source, "..") != 0)
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "volumes by name are not supported; \"%s\" as a folder is ./%s",
+				 source, source);
 	text += n + 1;
 	n = strcspn(text, ":");
 	target = mem_strndup(text, n);
@@ -149,9 +161,11 @@ int volume_bind(json_object *mounts, const char *text, struct fault *f)
 int volume_tmpfs(json_object *mounts, const char *text, struct fault *f)
 {
 	static const char *const none[] = { NULL };
-	static const char *const pairs[][2] = { { "noexec", "exec" }, { "nosuid", "suid" }, { "nodev", "dev" } };
-	static const char *const with_value[] = { "size=",   "mode=", "nr_inodes=", "nr_blocks=", "uid=",
-						  "gid=",    "huge=", "mpol=" };
+	static const char *const pairs[][2] = { { "noexec", "exec" },
+						{ "nosuid", "suid" },
+						{ "nodev", "dev" } };
+	static const char *const with_value[] = { "size=", "mode=", "nr_inodes=", "nr_blocks=",
+						  "uid=",  "gid=",  "huge=",	  "mpol=" };
 	size_t n = strcspn(text, ":");
 	char *target CLEANUP_FREE = mem_strndup(text, n);
 	char *copy CLEANUP_FREE = mem_strdup(text[n] ? text + n + 1 : "");
@@ -167,12 +181,14 @@ int volume_tmpfs(json_object *mounts, const char *text, struct fault *f)
 	m = volume_mount(clean, "tmpfs", "tmpfs", none);
 	options = js_get(m, "options");
 	for (word = strtok_r(copy, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
-		bool known = listed(flag_options, word) && strcmp(word, "bind") != 0 && strcmp(word, "rbind") != 0;
+		bool known = listed(flag_options, word) && strcmp(word, "bind") != 0 &&
+			     strcmp(word, "rbind") != 0;
 
 		for (size_t i = 0; i < ARRAY_SIZE(with_value); i++)
 			known |= strncmp(word, with_value[i], strlen(with_value[i])) == 0;
 		if (!known)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "unknown or unsupported tmpfs option \"%s\"", word);
+			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+					 "unknown or unsupported tmpfs option \"%s\"", word);
 		js_push_str(options, word);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {

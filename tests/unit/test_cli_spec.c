@@ -45,9 +45,12 @@ static int setup(void **state)
 		return -1;
 	root = open(root_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	mkdirat(root, "etc", 0755);
-	write_file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/sh\n"
-				 "broken line\nbad:x:x:y::/:\n77:x:1077:1078::/home/odd:/bin/sh\nnohome:x:5:6:::\n");
-	write_file("etc/group", "root:x:0:\nwheel:x:10:root,alice\nstaff:x:50:bob, alice\nusers:x:100:alice\n");
+	write_file(
+		"etc/passwd",
+		"root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/sh\n"
+		"broken line\nbad:x:x:y::/:\n77:x:1077:1078::/home/odd:/bin/sh\nnohome:x:5:6:::\n");
+	write_file("etc/group",
+		   "root:x:0:\nwheel:x:10:root,alice\nstaff:x:50:bob, alice\nusers:x:100:alice\n");
 	return root < 0;
 }
 
@@ -71,12 +74,19 @@ static json_object *json(const char *text)
 	return o;
 }
 
-/* Builds a spec from option words; NULL when it is refused (f says why). from: a bundle's spec or NULL. */
+/*
+ * Builds a spec from option words; NULL when it is refused (f says why). from: a bundle's spec or
+ * NULL.
+ */
 static json_object *build(json_object *from, struct fault *f, char **words)
 {
-	static const struct cli_command command = { .name = "run", .options = create_options, .flags = CLI_ARGS_END_OPTIONS };
+	static const struct cli_command command = { .name = "run",
+						    .options = create_options,
+						    .flags = CLI_ARGS_END_OPTIONS };
 	struct cli cli = { .command = &command };
-	struct spec_build b = { .cli = &cli, .id = "my_box", .rootfs = root, .from_bundle = from != NULL };
+	struct spec_build b = {
+		.cli = &cli, .id = "my_box", .rootfs = root, .from_bundle = from != NULL
+	};
 	int argc = 0, r;
 
 	memset(f, 0, sizeof(*f));
@@ -124,8 +134,12 @@ static json_object *find(json_object *list, const char *key, const char *value)
 
 static void test_default(void **state)
 {
-	static const char *const namespaces[] = { "pid", "network", "ipc", "uts", "mount", "cgroup" };
-	static const char *const mounts[] = { "/proc", "/dev", "/sys", "/dev/pts", "/dev/mqueue", "/dev/shm", "/sys/fs/cgroup" };
+	static const char *const namespaces[] = {
+		"pid", "network", "ipc", "uts", "mount", "cgroup"
+	};
+	static const char *const mounts[] = { "/proc",	       "/dev",	      "/sys",
+					      "/dev/pts",      "/dev/mqueue", "/dev/shm",
+					      "/sys/fs/cgroup" };
 	struct fault f;
 	json_object *s = BUILD("/bin/sh", "-c", "true");
 
@@ -148,7 +162,8 @@ static void test_default(void **state)
 	assert_int_equal(js_len(js_get(s, "linux.namespaces")), ARRAY_SIZE(namespaces));
 	for (size_t i = 0; i < ARRAY_SIZE(mounts); i++)
 		assert_non_null(find(js_get(s, "mounts"), "destination", mounts[i]));
-	assert_true(listed(js_get(find(js_get(s, "mounts"), "destination", "/sys"), "options"), "ro"));
+	assert_true(
+		listed(js_get(find(js_get(s, "mounts"), "destination", "/sys"), "options"), "ro"));
 	assert_true(listed(js_get(s, "linux.maskedPaths"), "/proc/kcore"));
 	assert_true(listed(js_get(s, "linux.readonlyPaths"), "/proc/sys"));
 	assert_int_equal(js_int(s, "linux.resources.pids.limit", 0), 2048);
@@ -166,8 +181,10 @@ static void test_default(void **state)
 static void test_process(void **state)
 {
 	struct fault f;
-	json_object *s = BUILD("-t", "-u", "alice", "-w", "/srv", "-e", "A=1", "-e", "HOME=/x", "--ulimit", "nofile=10:20", "--ulimit", "core=0",
-			       "--hostname", "h", "--stop-signal", "usr1", "--annotation", "a.b=c=d", "--entrypoint", "[\"/e\", \"f\"]", "g");
+	json_object *s = BUILD("-t", "-u", "alice", "-w", "/srv", "-e", "A=1", "-e", "HOME=/x",
+			       "--ulimit", "nofile=10:20", "--ulimit", "core=0", "--hostname", "h",
+			       "--stop-signal", "usr1", "--annotation", "a.b=c=d", "--entrypoint",
+			       "[\"/e\", \"f\"]", "g");
 
 	(void)state;
 	assert_non_null(s);
@@ -180,9 +197,12 @@ static void test_process(void **state)
 	assert_string_equal(js_str(s, "hostname"), "h");
 	assert_string_equal(json_object_get_string(js_at(js_get(s, "process.args"), 0)), "/e");
 	assert_string_equal(json_object_get_string(js_at(js_get(s, "process.args"), 2)), "g");
-	assert_int_equal(js_int(find(js_get(s, "process.rlimits"), "type", "RLIMIT_NOFILE"), "soft", 0), 10);
-	assert_int_equal(js_int(find(js_get(s, "process.rlimits"), "type", "RLIMIT_NOFILE"), "hard", 0), 20);
-	assert_int_equal(js_int(find(js_get(s, "process.rlimits"), "type", "RLIMIT_CORE"), "hard", 1), 0);
+	assert_int_equal(
+		js_int(find(js_get(s, "process.rlimits"), "type", "RLIMIT_NOFILE"), "soft", 0), 10);
+	assert_int_equal(
+		js_int(find(js_get(s, "process.rlimits"), "type", "RLIMIT_NOFILE"), "hard", 0), 20);
+	assert_int_equal(
+		js_int(find(js_get(s, "process.rlimits"), "type", "RLIMIT_CORE"), "hard", 1), 0);
 	/* Another user than root has no capabilities but those added by name. */
 	assert_int_equal(js_len(js_get(s, "process.capabilities.effective")), 0);
 	assert_int_equal(js_len(js_get(s, "process.capabilities.bounding")), 11);
@@ -211,21 +231,24 @@ static void test_process(void **state)
 static void test_linux(void **state)
 {
 	struct fault f;
-	json_object *s = BUILD("-m", "64m", "--cpus", "0.5", "--pids-limit", "7", "--read-only", "--tmpfs", "/tmp:size=1m,exec", "-v", "/etc:/mnt/../x",
-			       "x");
+	json_object *s = BUILD("-m", "64m", "--cpus", "0.5", "--pids-limit", "7", "--read-only",
+			       "--tmpfs", "/tmp:size=1m,exec", "-v", "/etc:/mnt/../x", "x");
 
 	(void)state;
 	refused(s, &f, "..");
-	s = BUILD("-m", "64m", "--cpus", "0.5", "--pids-limit", "7", "--read-only", "--tmpfs", "/tmp:size=1m,exec", "-v", "/etc:/a/b:ro", "-v",
-		  "/:/a/", "--network", "host", "--pid", "host", "--seccomp", "unconfined", "x");
+	s = BUILD("-m", "64m", "--cpus", "0.5", "--pids-limit", "7", "--read-only", "--tmpfs",
+		  "/tmp:size=1m,exec", "-v", "/etc:/a/b:ro", "-v", "/:/a/", "--network", "host",
+		  "--pid", "host", "--seccomp", "unconfined", "x");
 	assert_non_null(s);
 	assert_int_equal(js_int(s, "linux.resources.memory.limit", 0), 64 << 20);
 	assert_int_equal(js_int(s, "linux.resources.cpu.quota", 0), 50000);
 	assert_int_equal(js_int(s, "linux.resources.pids.limit", 0), 7);
 	assert_true(js_bool(s, "root.readonly"));
 	assert_non_null(find(js_get(s, "mounts"), "destination", "/run"));
-	assert_true(listed(js_get(find(js_get(s, "mounts"), "destination", "/tmp"), "options"), "exec"));
-	assert_false(listed(js_get(find(js_get(s, "mounts"), "destination", "/tmp"), "options"), "noexec"));
+	assert_true(listed(js_get(find(js_get(s, "mounts"), "destination", "/tmp"), "options"),
+			   "exec"));
+	assert_false(listed(js_get(find(js_get(s, "mounts"), "destination", "/tmp"), "options"),
+			    "noexec"));
 	assert_null(find(js_get(s, "linux.namespaces"), "type", "network"));
 	assert_null(find(js_get(s, "linux.namespaces"), "type", "pid"));
 	assert_null(js_get(s, "linux.seccomp"));
@@ -241,15 +264,18 @@ static void test_linux(void **state)
 
 	s = BUILD("--pids-limit", "0", "--network", "/proc/self/ns/net", "--ipc", "host", "x");
 	assert_null(js_get(s, "linux.resources.pids"));
-	assert_string_equal(js_str(find(js_get(s, "linux.namespaces"), "type", "network"), "path"), "/proc/self/ns/net");
-	assert_string_equal(js_str(find(js_get(s, "mounts"), "destination", "/dev/shm"), "type"), "bind");
+	assert_string_equal(js_str(find(js_get(s, "linux.namespaces"), "type", "network"), "path"),
+			    "/proc/self/ns/net");
+	assert_string_equal(js_str(find(js_get(s, "mounts"), "destination", "/dev/shm"), "type"),
+			    "bind");
 	json_object_put(s);
 
 	s = BUILD("--privileged", "x");
 	assert_null(js_get(s, "linux.maskedPaths"));
 	assert_null(js_get(s, "linux.seccomp"));
 	assert_true(js_bool(js_at(js_get(s, "linux.resources.devices"), 0), "allow"));
-	assert_false(listed(js_get(find(js_get(s, "mounts"), "destination", "/sys"), "options"), "ro"));
+	assert_false(
+		listed(js_get(find(js_get(s, "mounts"), "destination", "/sys"), "options"), "ro"));
 	assert_true(js_len(js_get(s, "process.capabilities.bounding")) > 35);
 	json_object_put(s);
 
@@ -262,9 +288,10 @@ static void test_linux(void **state)
 
 static void test_bundle(void **state)
 {
-	static const char text[] = "{\"ociVersion\":\"1.0.0\",\"root\":{\"path\":\"rootfs\"},\"vendor\":{\"x\":1},"
-				   "\"process\":{\"args\":[\"a\"],\"cwd\":\"/\",\"user\":{\"uid\":3,\"gid\":4},\"env\":[\"A=1\"],"
-				   "\"capabilities\":{\"bounding\":[\"CAP_KILL\"]}},\"linux\":{\"namespaces\":[{\"type\":\"pid\"}]}}";
+	static const char text[] =
+		"{\"ociVersion\":\"1.0.0\",\"root\":{\"path\":\"rootfs\"},\"vendor\":{\"x\":1},"
+		"\"process\":{\"args\":[\"a\"],\"cwd\":\"/\",\"user\":{\"uid\":3,\"gid\":4},\"env\":[\"A=1\"],"
+		"\"capabilities\":{\"bounding\":[\"CAP_KILL\"]}},\"linux\":{\"namespaces\":[{\"type\":\"pid\"}]}}";
 	json_object *same CLEANUP_JSON = json(text);
 	struct fault f;
 	json_object *s = build(json(text), &f, (char *[]){ NULL });
@@ -273,13 +300,16 @@ static void test_bundle(void **state)
 	/* Nothing was asked for: nothing changes. */
 	assert_non_null(s);
 	assert_true(json_object_equal(s, same) ||
-		    strcmp(json_object_get_string(js_get(s, "process")), json_object_get_string(js_get(same, "process"))) == 0);
+		    strcmp(json_object_get_string(js_get(s, "process")),
+			   json_object_get_string(js_get(same, "process"))) == 0);
 	assert_null(js_get(s, "hostname"));
 	assert_null(js_get(s, "linux.seccomp"));
 	assert_int_equal(js_int(s, "vendor.x", 0), 1);
 	json_object_put(s);
 
-	s = build(json(text), &f, (char *[]){ "-e", "B=2", "--cap-add", "CHOWN", "--network", "none", "b", "c", NULL });
+	s = build(json(text), &f,
+		  (char *[]){ "-e", "B=2", "--cap-add", "CHOWN", "--network", "none", "b", "c",
+			      NULL });
 	assert_int_equal(js_len(js_get(s, "process.args")), 2);
 	assert_true(listed(js_get(s, "process.env"), "A=1"));
 	assert_true(listed(js_get(s, "process.env"), "B=2"));
@@ -339,8 +369,10 @@ static void test_users(void **state)
 
 static void test_volumes(void **state)
 {
-	static const char *const bad[] = { "",	      "/etc",	 ":/x",	      "/etc:",	     "/etc:x",	  "/etc:/",	"name:/x",
-					   "/nosuch:/x", "/etc:/x:U", "/etc:/x:bogus", "/etc:/a/../b", "/etc:/x:O" };
+	static const char *const bad[] = {
+		"",	   "/etc",	 ":/x",	      "/etc:",	       "/etc:x",       "/etc:/",
+		"name:/x", "/nosuch:/x", "/etc:/x:U", "/etc:/x:bogus", "/etc:/a/../b", "/etc:/x:O"
+	};
 	json_object *m CLEANUP_JSON = js_array();
 	struct fault f;
 
@@ -369,7 +401,13 @@ static void test_volumes(void **state)
 
 static void test_devices(void **state)
 {
-	static const char *const bad[] = { "", "null", "/dev/nosuch", "/etc/passwd", "/dev/null:/x:q", "/dev/null:x", "/dev/null:/x:rwm:r" };
+	static const char *const bad[] = { "",
+					   "null",
+					   "/dev/nosuch",
+					   "/etc/passwd",
+					   "/dev/null:/x:q",
+					   "/dev/null:x",
+					   "/dev/null:/x:rwm:r" };
 	json_object *lin CLEANUP_JSON = js_object();
 	json_object *d;
 	struct fault f;
@@ -412,13 +450,16 @@ static const char *action_of(json_object *profile, const char *name, size_t *n)
 static void test_seccomp(void **state)
 {
 	json_object *plain CLEANUP_JSON = seccomp_default(caps_default);
-	json_object *admin CLEANUP_JSON = seccomp_default(caps_default | 1ull << CAP_SYS_ADMIN | 1ull << CAP_AUDIT_WRITE);
-	json_object *out = NULL, *profile CLEANUP_JSON =
-		json("{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"archMap\":[{\"architecture\":\"SCMP_ARCH_X86_64\"}],\"syscalls\":["
-		     "{\"names\":[\"bpf\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"caps\":[\"CAP_BPF\"]}},"
-		     "{\"names\":[\"mount\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":null,\"excludes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}},"
-		     "{\"name\":\"read\",\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"arches\":[\"nosucharch\"]}},"
-		     "{\"name\":\"write\",\"action\":\"SCMP_ACT_ALLOW\",\"comment\":\"c\"}]}");
+	json_object *admin CLEANUP_JSON = seccomp_default(caps_default | 1ull << CAP_SYS_ADMIN |
+							  1ull << CAP_AUDIT_WRITE);
+	json_object *
+		out = NULL,
+	       *profile CLEANUP_JSON = json(
+		       "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"archMap\":[{\"architecture\":\"SCMP_ARCH_X86_64\"}],\"syscalls\":["
+		       "{\"names\":[\"bpf\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"caps\":[\"CAP_BPF\"]}},"
+		       "{\"names\":[\"mount\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":null,\"excludes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}},"
+		       "{\"name\":\"read\",\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"arches\":[\"nosucharch\"]}},"
+		       "{\"name\":\"write\",\"action\":\"SCMP_ACT_ALLOW\",\"comment\":\"c\"}]}");
 	struct fault f;
 	size_t n;
 
@@ -454,8 +495,9 @@ static void test_seccomp(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_default), cmocka_unit_test(test_process), cmocka_unit_test(test_linux),
-		cmocka_unit_test(test_bundle),	cmocka_unit_test(test_users),	cmocka_unit_test(test_volumes),
+		cmocka_unit_test(test_default), cmocka_unit_test(test_process),
+		cmocka_unit_test(test_linux),	cmocka_unit_test(test_bundle),
+		cmocka_unit_test(test_users),	cmocka_unit_test(test_volumes),
 		cmocka_unit_test(test_devices), cmocka_unit_test(test_seccomp),
 	};
 

@@ -25,10 +25,20 @@ static void test_sizes(void **state)
 		const char *text;
 		int64_t bytes;
 	} good[] = {
-		{ "0", 0 },	     { "4096", 4096 },	       { "64m", 64 << 20 },    { "64M", 64 << 20 },	{ "64mb", 64 << 20 },
-		{ "64MiB", 64 << 20 }, { "1.5g", 3ll << 29 }, { "2k", 2048 },	       { "10b", 10 },		{ "1t", 1ll << 40 },
+		{ "0", 0 },
+		{ "4096", 4096 },
+		{ "64m", 64 << 20 },
+		{ "64M", 64 << 20 },
+		{ "64mb", 64 << 20 },
+		{ "64MiB", 64 << 20 },
+		{ "1.5g", 3ll << 29 },
+		{ "2k", 2048 },
+		{ "10b", 10 },
+		{ "1t", 1ll << 40 },
 	};
-	static const char *const bad[] = { "", "m", "-1", "1x", "64mm", "1 m", "0x10", "1mib7", "nan", "inf", "9e30", "16777216t", "1bb" };
+	static const char *const bad[] = { "",	   "m",		"-1",	 "1x",	"64mm",
+					   "1 m",  "0x10",	"1mib7", "nan", "inf",
+					   "9e30", "16777216t", "1bb" };
 	struct fault f;
 	int64_t n;
 
@@ -64,7 +74,8 @@ static void test_cpus(void **state)
 
 static void test_signals(void **state)
 {
-	static const char *const bad[] = { "", "0", "65", "NOPE", "SIG", "15x", "RTMIN+99", "RTMIN+", "RTMINX", "-9" };
+	static const char *const bad[] = { "",	  "0",	      "65",	"NOPE",	  "SIG",
+					   "15x", "RTMIN+99", "RTMIN+", "RTMINX", "-9" };
 	struct fault f;
 	char name[16];
 	int sig;
@@ -90,7 +101,10 @@ static void test_signals(void **state)
 
 static void test_ulimits(void **state)
 {
-	static const char *const bad[] = { "nofile", "nofile=", "nofile=1:", "nofile=2:1", "files=1", "nofile=1:2:3", "=1", "nofile=x",
+	static const char *const bad[] = { "nofile",	"nofile=",
+					   "nofile=1:", "nofile=2:1",
+					   "files=1",	"nofile=1:2:3",
+					   "=1",	"nofile=x",
 					   "nofile=-2", "nofile=99999999999999999999999" };
 	const char *name;
 	uint64_t soft, hard;
@@ -142,7 +156,8 @@ static void test_env(void **state)
 	assert_int_equal(envlist_option(list, "", &f), -EINVAL);
 	envlist_default(list, "A", "2");
 	envlist_default(list, "B", "2");
-	expect_list(list, (const char *const[]){ "PATH=/usr/bin", "A=1", "CLITEST_ONE=eins", "EMPTY=", "B=2", NULL });
+	expect_list(list, (const char *const[]){ "PATH=/usr/bin", "A=1", "CLITEST_ONE=eins",
+						 "EMPTY=", "B=2", NULL });
 	json_object_put(list);
 	list = js_array();
 	assert_int_equal(envlist_option(list, "CLITEST_*", &f), 0);
@@ -151,7 +166,8 @@ static void test_env(void **state)
 
 static void test_env_file(void **state)
 {
-	static const char text[] = "# comment\n\n  A=1\nB = spaced\nC='quotes stay'\r\nCLITEST_ONE\n#X=1\nD=#no comment";
+	static const char text[] =
+		"# comment\n\n  A=1\nB = spaced\nC='quotes stay'\r\nCLITEST_ONE\n#X=1\nD=#no comment";
 	char path[] = "/tmp/davit-test-env-XXXXXX";
 	json_object *list CLEANUP_JSON = js_array();
 	struct fault f;
@@ -162,8 +178,8 @@ static void test_env_file(void **state)
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
 	assert_int_equal(envlist_file(list, path, &f), 0);
-	expect_list(list,
-		    (const char *const[]){ "A=1", "B = spaced", "C='quotes stay'", "CLITEST_ONE=eins", "D=#no comment", NULL });
+	expect_list(list, (const char *const[]){ "A=1", "B = spaced", "C='quotes stay'",
+						 "CLITEST_ONE=eins", "D=#no comment", NULL });
 	/* A NUL would cut a variable short. */
 	assert_int_equal(pwrite(fd, "\0", 1, 4), 1);
 	assert_true(envlist_file(list, path, &f) < 0);
@@ -187,7 +203,10 @@ static void test_detach(void **state)
 	assert_int_equal(n, 1);
 	assert_false(tty_detach_keys(&held, "b", 1, out, &n));
 	assert_int_equal(n, 2);
-	assert_memory_equal(out, "\x10" "b", 2);
+	assert_memory_equal(out,
+			    "\x10"
+			    "b",
+			    2);
 	/* Two in a row: the first goes. */
 	assert_false(tty_detach_keys(&held, "\x10\x10", 2, out, &n));
 	assert_int_equal(n, 1);
@@ -205,11 +224,13 @@ static void test_output(void **state)
 		int64_t seconds;
 		const char *text;
 	} durations[] = {
-		{ -5, "Less than a second" }, { 0, "Less than a second" }, { 1, "1 second" },	 { 59, "59 seconds" },
-		{ 60, "About a minute" },     { 180, "3 minutes" },	   { 3600, "About an hour" }, { 7200, "2 hours" },
-		{ 86400 * 3, "3 days" },      { 86400 * 21, "3 weeks" },  { 86400 * 90, "3 months" },
+		{ -5, "Less than a second" }, { 0, "Less than a second" }, { 1, "1 second" },
+		{ 59, "59 seconds" },	      { 60, "About a minute" },	   { 180, "3 minutes" },
+		{ 3600, "About an hour" },    { 7200, "2 hours" },	   { 86400 * 3, "3 days" },
+		{ 86400 * 21, "3 weeks" },    { 86400 * 90, "3 months" },
 	};
-	json_object *args CLEANUP_JSON = js_strings((const char *const[]){ "sh", "-c", "echo hi", "", NULL });
+	json_object *args CLEANUP_JSON = js_strings(
+		(const char *const[]){ "sh", "-c", "echo hi", "", NULL });
 	char buf[64], *text;
 
 	(void)state;
@@ -231,9 +252,10 @@ static void test_output(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes),	 cmocka_unit_test(test_cpus), cmocka_unit_test(test_signals),
-		cmocka_unit_test(test_ulimits),	 cmocka_unit_test(test_env),  cmocka_unit_test(test_env_file),
-		cmocka_unit_test(test_detach),	 cmocka_unit_test(test_output),
+		cmocka_unit_test(test_sizes),	cmocka_unit_test(test_cpus),
+		cmocka_unit_test(test_signals), cmocka_unit_test(test_ulimits),
+		cmocka_unit_test(test_env),	cmocka_unit_test(test_env_file),
+		cmocka_unit_test(test_detach),	cmocka_unit_test(test_output),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
