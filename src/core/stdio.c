@@ -234,6 +234,26 @@ static int stdio_open_fifo(struct stdio *s, int which, struct fault *f)
 	return 0;
 }
 
+/*
+ * The container's end of a log's pipe is open for reading too (by /proc, as for FIFOs): when daemon and guardian are both away it
+ * has a full pipe to wait at instead of a SIGPIPE to die of, and the next daemon opens the pipe again through the process.
+ */
+static int stdio_open_log_end(struct stdio_stream *st, int end, struct fault *f)
+{
+	struct stat info;
+	char proc[64];
+	int err;
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", end);
+	st->child = open(proc, O_RDWR | O_CLOEXEC);
+	err = st->child < 0 || fstat(st->child, &info) < 0 ? errno : 0;
+	close(end);
+	if (err)
+		return fault_sys(f, err, "open a log's pipe", st->path);
+	st->inode = info.st_ino;
+	return 0;
+}
+
 static int stdio_open_stream(struct stdio *s, int which, struct fault *f)
 {
 	struct stdio_stream *st = &s->stream[which];
@@ -266,8 +286,7 @@ static int stdio_open_stream(struct stdio *s, int which, struct fault *f)
 		if (pipe2(ends, O_CLOEXEC) < 0)
 			return stdio_fault(f, errno, which, "pipe");
 		st->fd = ends[0];
-		st->child = ends[1];
-		return 0;
+		return stdio_open_log_end(st, ends[1], f);
 	}
 	return 0;
 }

@@ -22,6 +22,8 @@ struct stdio_stream {
 	int fd; /* STDIO_FD as passed; or the log's read end, or the terminal's own end, after stdio_open */
 	int child; /* what the process gets, after stdio_open; -1 for none */
 	int keeper; /* -1 for none */
+	uint64_t inode; /* of a log's pipe: by it a later daemon finds it again */
+	bool drained; /* the log thread has the pipe */
 	bool client_there; /* of an output FIFO: somebody has it open already, no keeper is needed */
 };
 

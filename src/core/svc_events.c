@@ -68,7 +68,9 @@ static bool send_scratch(struct subscription *s)
 {
 	struct subscriptions *all = s->all;
 	static const struct timeval soon = { .tv_usec = 20000 };
-	int r = mp_failed(&all->scratch) ? -ENOMEM : ipc_conn_send(s->conn, all->scratch.data, all->scratch.size);
+	int r = mp_failed(&all->scratch)
+			? -ENOMEM
+			: ipc_conn_send(s->conn, all->scratch.data, all->scratch.size);
 
 	if (r == -ENOMEM) {
 		if (mp_failed(&all->scratch)) {
@@ -155,7 +157,7 @@ static void on_retry(evutil_socket_t fd, short what, void *user)
 
 	(void)fd;
 	(void)what;
-	LIST_FOREACH(s, &all->list, link)
+	LIST_FOREACH (s, &all->list, link)
 		bus_sub_kick(s->sub);
 }
 
@@ -220,9 +222,20 @@ static size_t count_of(struct subscriptions *all, const struct ipc_conn *conn)
 	struct subscription *s;
 	size_t n = 0;
 
-	LIST_FOREACH(s, &all->list, link)
+	LIST_FOREACH (s, &all->list, link)
 		n += s->conn == conn;
 	return n;
+}
+
+/*
+ * neovim's nvim_exec_lua(code, [arguments]) and nvim_call_function(name, [arguments]) refuse anything but an array as their second
+ * parameter (api.txt), so there the event goes into that array: args [code] or [code, [more…]] become [code, [more…, event]].
+ */
+static bool calls_by_array(const char *method, const msgpack_object *args, uint32_t n)
+{
+	if (!method || (strcmp(method, "nvim_exec_lua") && strcmp(method, "nvim_call_function")))
+		return false;
+	return n == 1 || (n == 2 && args->via.array.ptr[1].type == MSGPACK_OBJECT_ARRAY);
 }
 
 /* With its prefix packed; in no list yet. */
@@ -240,9 +253,20 @@ static struct subscription *subscription_new(struct ipc_request *req)
 	msgpack_pack_array(&pk, 3);
 	msgpack_pack_int(&pk, 2);
 	mp_pack_str(&pk, method ? method : "event");
-	msgpack_pack_array(&pk, (size_t)n + 1);
-	for (uint32_t i = 0; i < n; i++)
-		msgpack_pack_object(&pk, args->via.array.ptr[i]);
+	if (calls_by_array(method, args, n)) {
+		const msgpack_object_array *inner = n == 2 ? &args->via.array.ptr[1].via.array
+							   : NULL;
+
+		msgpack_pack_array(&pk, 2);
+		msgpack_pack_object(&pk, args->via.array.ptr[0]);
+		msgpack_pack_array(&pk, (inner ? (size_t)inner->size : 0) + 1);
+		for (uint32_t i = 0; inner && i < inner->size; i++)
+			msgpack_pack_object(&pk, inner->ptr[i]);
+	} else {
+		msgpack_pack_array(&pk, (size_t)n + 1);
+		for (uint32_t i = 0; i < n; i++)
+			msgpack_pack_object(&pk, args->via.array.ptr[i]);
+	}
 	if (!mp_failed(&sb))
 		s = calloc(1, sizeof(*s) + sb.size);
 	if (s) {
@@ -290,7 +314,8 @@ static void events_subscribe(struct ipc_request *req, void *user)
 		return;
 	}
 	if (count_of(all, conn) >= LIMIT_CONN_SUBSCRIPTIONS) {
-		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, NULL, "events.subscribe: a connection can have %u subscriptions",
+		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, NULL,
+				"events.subscribe: a connection can have %u subscriptions",
 				LIMIT_CONN_SUBSCRIPTIONS);
 		return;
 	}
@@ -339,12 +364,13 @@ static void events_unsubscribe(struct ipc_request *req, void *user)
 	struct ipc_conn *conn = ipc_request_conn(req);
 	struct subscription *s;
 
-	LIST_FOREACH(s, &d->subscriptions->list, link)
+	LIST_FOREACH (s, &d->subscriptions->list, link)
 		if (s->id == id && s->conn == conn)
 			break;
 	if (!s) {
 		ipc_reply_error(req, FAULT_NOT_FOUND, "subscription",
-				"events.unsubscribe: this connection has no subscription %llu", (unsigned long long)id);
+				"events.unsubscribe: this connection has no subscription %llu",
+				(unsigned long long)id);
 		return;
 	}
 	ipc_conn_unwatch(&s->watch);
@@ -386,8 +412,10 @@ static void events_publish(struct ipc_request *req, void *user)
 	int r;
 
 	if (!topic_ok(topic)) {
-		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "topic",
-				"events.publish: topic '%s' must be words behind slashes, as /backup/done", topic);
+		ipc_reply_error(
+			req, FAULT_INVALID_ARGUMENT, "topic",
+			"events.publish: topic '%s' must be words behind slashes, as /backup/done",
+			topic);
 		return;
 	}
 	msgpack_sbuffer_init(&sb);
@@ -397,10 +425,13 @@ static void events_publish(struct ipc_request *req, void *user)
 	else
 		msgpack_pack_map(&pk, 0); /* an empty array */
 	size = mp_failed(&sb) ? 0 : sb.size;
-	r = !size ? -ENOMEM : size > LIMIT_EVENT_BYTES ? -EMSGSIZE : event_emit(d, ipc_namespace(req), topic, &sb);
+	r = !size		       ? -ENOMEM
+	    : size > LIMIT_EVENT_BYTES ? -EMSGSIZE
+				       : event_emit(d, ipc_namespace(req), topic, &sb);
 	msgpack_sbuffer_destroy(&sb);
 	if (r == -EMSGSIZE) {
-		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "event", "events.publish: the event has %zu bytes, the most is %u", size,
+		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "event",
+				"events.publish: the event has %zu bytes, the most is %u", size,
 				LIMIT_EVENT_BYTES);
 		return;
 	}
@@ -420,20 +451,47 @@ static void events_publish(struct ipc_request *req, void *user)
 /* ---- tables */
 
 static const struct ipc_param publish_params[] = {
-	{ .name = "topic", .type = IPC_STR, .flags = IPC_REQUIRED, .min = 2, .max = 256, .doc = "words behind slashes, as /backup/done" },
+	{ .name = "topic",
+	  .type = IPC_STR,
+	  .flags = IPC_REQUIRED,
+	  .min = 2,
+	  .max = 256,
+	  .doc = "words behind slashes, as /backup/done" },
 	{ .name = "event", .type = IPC_MAP, .flags = IPC_REQUIRED, .doc = "the payload" },
 	{ 0 },
 };
 static const struct ipc_param subscribe_params[] = {
-	{ .name = "filters", .type = IPC_STRS, .doc = "fields topic, namespace, event.FIELD; any of the list" },
-	{ .name = "since", .type = IPC_INT, .min = 0, .max = INT64_MAX, .doc = "first all events after this seq that are still there; only new ones unless given" },
-	{ .name = "journal", .type = IPC_STR, .max = 64, .doc = "identity of the journal that `since` counts in" },
-	{ .name = "method", .type = IPC_STR, .min = 1, .max = 256, .dflt = "event", .doc = "method of the notifications" },
-	{ .name = "args", .type = IPC_LIST, .dflt = "[]", .doc = "arguments of the notifications before the event" },
+	{ .name = "filters",
+	  .type = IPC_STRS,
+	  .doc = "fields topic, namespace, event.FIELD; any of the list" },
+	{ .name = "since",
+	  .type = IPC_INT,
+	  .min = 0,
+	  .max = INT64_MAX,
+	  .doc = "first all events after this seq that are still there; only new ones unless given" },
+	{ .name = "journal",
+	  .type = IPC_STR,
+	  .max = 64,
+	  .doc = "identity of the journal that `since` counts in" },
+	{ .name = "method",
+	  .type = IPC_STR,
+	  .min = 1,
+	  .max = 256,
+	  .dflt = "event",
+	  .doc = "method of the notifications" },
+	{ .name = "args",
+	  .type = IPC_LIST,
+	  .dflt = "[]",
+	  .doc = "arguments of the notifications before the event; with nvim_exec_lua and nvim_call_function the event is put into the array that they take" },
 	{ 0 },
 };
 static const struct ipc_param unsubscribe_params[] = {
-	{ .name = "subscription", .type = IPC_INT, .flags = IPC_REQUIRED, .min = 1, .max = INT64_MAX, .doc = "as events.subscribe answered it" },
+	{ .name = "subscription",
+	  .type = IPC_INT,
+	  .flags = IPC_REQUIRED,
+	  .min = 1,
+	  .max = INT64_MAX,
+	  .doc = "as events.subscribe answered it" },
 	{ 0 },
 };
 static const struct ipc_field publish_result[] = {
@@ -449,21 +507,24 @@ static const struct ipc_field subscribe_result[] = {
 };
 
 const struct ipc_method event_methods[] = {
-	{ "events.publish", "Writes an event of the client's own", 0, publish_params, publish_result, NULL, events_publish },
+	{ "events.publish", "Writes an event of the client's own", 0, publish_params,
+	  publish_result, NULL, events_publish },
 	{ "events.subscribe",
 	  "Sends events as notifications; of all namespaces unless one is named. What a slow reader misses is told by a gap notification",
 	  IPC_NO_NAMESPACE, subscribe_params, subscribe_result, NULL, events_subscribe },
-	{ "events.unsubscribe", "Ends a subscription of this connection", IPC_NO_NAMESPACE, unsubscribe_params, NULL, "not_found",
-	  events_unsubscribe },
+	{ "events.unsubscribe", "Ends a subscription of this connection", IPC_NO_NAMESPACE,
+	  unsubscribe_params, NULL, "not_found", events_unsubscribe },
 	{ 0 },
 };
 
 const struct ipc_topic event_topics[] = {
-	{ "/tasks/create", "container_id bundle rootfs io checkpoint pid", "A task was created; its init waits" },
+	{ "/tasks/create", "container_id bundle rootfs io checkpoint pid",
+	  "A task was created; its init waits" },
 	{ "/tasks/start", "container_id pid", "The init runs" },
 	{ "/tasks/exit", "container_id id pid exit_status exited_at exit_reason signal",
 	  "A process ended: the init (id is the container's) or an exec. Execs come before the init" },
-	{ "/tasks/delete", "container_id id pid exit_status exited_at", "A task, or an exec, was removed" },
+	{ "/tasks/delete", "container_id id pid exit_status exited_at",
+	  "A task, or an exec, was removed" },
 	{ "/tasks/exec-added", "container_id exec_id", "An exec was made" },
 	{ "/tasks/exec-started", "container_id exec_id pid", "An exec runs" },
 	{ "/tasks/oom", "container_id", "The kernel killed for memory; comes before the exit" },

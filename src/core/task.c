@@ -133,6 +133,7 @@ int tasks_new(struct davit *d)
 	if (!d->tasks)
 		return -ENOMEM;
 	RB_INIT(&d->tasks->tree);
+	LIST_INIT(&d->tasks->log_ends);
 	return 0;
 }
 
@@ -473,6 +474,7 @@ void tasks_get_stats(struct davit *d, struct tasks_stats *out)
 
 void tasks_free(struct davit *d)
 {
+	struct log_end *e;
 	struct task *t;
 
 	if (!d->tasks)
@@ -480,6 +482,11 @@ void tasks_free(struct davit *d)
 	d->tasks->ended = NULL;
 	while ((t = RB_MIN(task_tree, &d->tasks->tree)))
 		task_remove(t);
+	/* the log thread is ended after this, and then tells nobody */
+	while ((e = LIST_FIRST(&d->tasks->log_ends))) {
+		LIST_REMOVE(e, link);
+		free(e);
+	}
 	free(d->tasks);
 	d->tasks = NULL;
 }

@@ -61,6 +61,12 @@ void exit_starting(struct process *p, void *arg)
 {
 	if (p->launch)
 		process_drain_launch(p);
+	/*
+	 * Dead, and no word of a failure: its exec came about. The end of file can be late, when a child that is
+	 * being cloned at the same moment has not yet closed its copy of the other end.
+	 */
+	if (p->state == PROCESS_STARTING && p->launch && !p->fault)
+		process_event(p, EVENT_STARTED, NULL);
 	exit_process(p, arg);
 }
 

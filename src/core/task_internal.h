@@ -129,8 +129,16 @@ struct task {
 
 RB_HEAD(task_tree, task);
 
+/* What is to be dropped at the guardian when a log's pipe is drained. */
+struct log_end {
+	LIST_ENTRY(log_end) link;
+	struct davit *d;
+	char key[];
+};
+
 struct tasks {
 	struct task_tree tree;
+	LIST_HEAD(, log_end) log_ends;
 	void (*ended)(void *user); /* tasks_end_all */
 	void *ended_user;
 };

@@ -18,10 +18,10 @@ bool tasks_have_process(struct davit *d, pid_t pid, uint64_t starttime)
 	struct process *p;
 	struct task *t;
 
-	RB_FOREACH(t, task_tree, &d->tasks->tree) {
+	RB_FOREACH (t, task_tree, &d->tasks->tree) {
 		if (is_it(&t->init, pid, starttime))
 			return true;
-		RB_FOREACH(p, process_tree, &t->execs)
+		RB_FOREACH (p, process_tree, &t->execs)
 			if (is_it(p, pid, starttime))
 				return true;
 	}

@@ -21,7 +21,7 @@
 #include "util/mp.h"
 
 #define RECORD_VERSION 1
-#define RECORD_SIZE 20
+#define RECORD_SIZE 22
 
 static const char *const reason_names[EXIT_REASONS] = {
 	[EXIT_EXITED] = "exited",
@@ -115,6 +115,8 @@ static void record_pack(msgpack_packer *pk, const struct process *p)
 	msgpack_pack_uint64(pk, t->hooks);
 	msgpack_pack_int(pk, (t->own_pid_ns ? 1 : 0) | (t->auto_remove ? 2 : 0));
 	mp_pack_str(pk, p->spec_text);
+	for (int i = 1; i < 3; i++)
+		msgpack_pack_uint64(pk, p->stdio.stream[i].inode);
 }
 
 void process_journal(struct process *p)
@@ -225,6 +227,8 @@ int process_load(struct process *p, const void *data, size_t size)
 		t->auto_remove = n[18] & 2;
 	}
 	p->spec_text = mp_strdup(&v[19]);
+	for (int i = 1; i < 3; i++)
+		p->stdio.stream[i].inode = (uint64_t)n[19 + i];
 	r = 0;
 out:
 	msgpack_unpacked_destroy(&u);

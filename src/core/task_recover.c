@@ -164,6 +164,8 @@ static int recover_process(struct process *p)
 	p->source = alive && recover_parent(p->pid) != d->guardian_pid ? REAPER_ADOPTED
 								       : REAPER_GUARDIAN;
 	r = reaper_add(d->reaper, p->source, p->pid, p->pidfd, process_reaped, p, &p->watch);
+	if (alive)
+		task_stdio_relog(p);
 	if (r < 0 || alive)
 		return r;
 	p->grace = evtimer_new(d->base, recover_late, p);

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/fifo_watch.h"
@@ -236,17 +237,13 @@ int task_stdio_keep(struct process *p)
 	return keepers_give(p);
 }
 
-struct log_end {
-	struct davit *d;
-	char key[];
-};
-
 static void log_ended(void *user, int err)
 {
 	struct log_end *e = user;
 
 	(void)err;
 	keep_drop(e->d->keep, e->key);
+	LIST_REMOVE(e, link);
 	free(e);
 }
 
@@ -262,10 +259,13 @@ int task_stdio_log(struct process *p, int which, int fd)
 	}
 	e->d = p->task->d;
 	process_key(p, "log", stdio_names[which], e->key, 512);
+	s->stream[which].drained = true;
 	r = logs_add(e->d->logs, fd, s->stream[which].path, stdio_names[which], s->log_max_size,
 		     log_ended, e);
 	if (r < 0)
 		free(e);
+	else
+		LIST_INSERT_HEAD(&e->d->tasks->log_ends, e, link);
 	return r;
 }
 
@@ -374,6 +374,31 @@ static int tty_reopen(struct process *p, int master)
 			fd_close(&p->stdio.stream[0].fd);
 	}
 	return task_stdio_tty_open(p, master);
+}
+
+void task_stdio_relog(struct process *p)
+{
+	for (int i = 1; i < 3; i++) {
+		struct stdio_stream *st = &p->stdio.stream[i];
+		struct stat info;
+		char path[64];
+		int fd;
+
+		if (st->kind != STDIO_LOG || st->drained || p->stdio.terminal || !st->inode)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)p->pid, i);
+		fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		if (fd < 0 || fstat(fd, &info) < 0 || !S_ISFIFO(info.st_mode) ||
+		    info.st_ino != st->inode) {
+			log_warn("%s/%s: its %s cannot be logged any more: the pipe is not found",
+				 p->task->ns, process_id(p), stdio_names[i]);
+			fd_close(&fd);
+			continue;
+		}
+		if (keep_fd(p, "log", stdio_names[i], fd) < 0 || task_stdio_log(p, i, fd) < 0)
+			log_error("%s/%s: no memory to go on with its log", p->task->ns,
+				  process_id(p));
+	}
 }
 
 int task_stdio_item(struct process *p, const char *kind, const char *name, int fd)

@@ -45,4 +45,6 @@ int task_stdio_log(struct process *p, int which, int fd); /* takes fd */
 /* The process has ended or never came: keepers go, the terminal drains. */
 void task_stdio_drop(struct process *p);
 /* After a restart: an fd that the guardian kept. Takes fd. */
+/* After a restart without a guardian: a log's pipe is found through the process that writes to it. */
+void task_stdio_relog(struct process *p);
 int task_stdio_item(struct process *p, const char *kind, const char *name, int fd);

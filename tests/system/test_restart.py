@@ -172,6 +172,19 @@ def test_daemon_ends_and_comes_back(davit, rootfs):
     assert ended["exit_status"] in (137, 255) and ended["exit_reason"] in ("signaled", "unknown")
 
 
+def test_log_goes_on_over_an_end_of_the_daemon(davit, rootfs):
+    """Nobody reads the pipe for a while: the container waits, gets no SIGPIPE, and nothing is lost."""
+    script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; sleep 1000"
+    davit.launch("c", ["sh", "-c", script], rootfs, stdio={"stdout": "log:"})
+    assert davit.stop() == 0
+    davit.start()
+    assert davit.status("c")["status"] == "running"
+    path = davit.status("c")["stdout"][4:]
+    wait_for(lambda: "line 19999\n" in open(path).read())
+    numbers = [int(line.rsplit(" ", 1)[1]) for line in open(path).read().splitlines()]
+    assert numbers == list(range(20000))
+
+
 def _zombie(pid):
     try:
         return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"

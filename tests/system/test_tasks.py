@@ -9,6 +9,7 @@ import pytest
 
 from lib.daemon import Reader, wait_for
 from lib.leaks import cgroup_dirs, cgroup_procs
+from lib.rootfs import process
 from lib.rpc import Fd, RpcError
 
 SHARED_PID = {"namespaces": [{"type": kind} for kind in ("mount", "ipc", "uts")]}
@@ -337,9 +338,14 @@ def test_exec_ends_before_an_init_in_the_hosts_pid_namespace(davit, rootfs):
 
 def test_exec_missing_program(davit, rootfs):
     davit.launch("c", ["sleep", "1000"], rootfs)
-    error = refused("not_found", davit.call, "tasks.exec", container_id="c", exec_id="e", spec={"args": ["/nothing"], "cwd": "/"})
-    assert error.details["exit_code"] == 127
-    refused("not_found", davit.status, "c", "e")
+    for name, program, code in (("e", "/nothing", 127), ("f", "nothing", 127), ("g", "/etc/passwd", 126)):
+        davit.call("tasks.exec", container_id="c", exec_id=name, spec=process([program]))
+        with pytest.raises(RpcError) as error:
+            davit.call("tasks.start", container_id="c", exec_id=name)
+        assert error.value.details["exit_code"] == code and program in error.value.message
+        state = davit.status("c", name)
+        assert (state["status"], state["exit_status"]) == ("stopped", code)
+        davit.call("tasks.delete_process", container_id="c", exec_id=name)
     refused("invalid_argument", davit.call, "tasks.exec", container_id="c", exec_id="", spec={"args": ["true"], "cwd": "/"})
     refused("invalid_argument", davit.call, "tasks.exec", container_id="c", exec_id="e", spec={"args": ["true"]})
 
