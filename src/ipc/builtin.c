@@ -36,20 +36,20 @@ static const struct {
 	enum fault_code code;
 	const char *doc;
 } error_docs[] = {
-	{ FAULT_INVALID_ARGUMENT, "An argument is missing, unknown or not as it must be." },
-	{ FAULT_NOT_FOUND, "What was named does not exist." },
-	{ FAULT_ALREADY_EXISTS, "What was to be made exists." },
-	{ FAULT_FAILED_PRECONDITION, "The object's state does not allow it." },
-	{ FAULT_UNAVAILABLE, "Not now; trying again later may help." },
-	{ FAULT_UNIMPLEMENTED, "There is no such method, or not this way of it." },
-	{ FAULT_ABORTED, "It was begun and given up because something else changed meanwhile." },
-	{ FAULT_OUT_OF_RANGE, "A position is outside of what is there." },
-	{ FAULT_PERMISSION_DENIED, "The kernel refused it." },
-	{ FAULT_RESOURCE_EXHAUSTED, "A limit is reached, or memory, disk or fds are out." },
-	{ FAULT_CANCELLED, "The request was cancelled by rpc.cancel." },
-	{ FAULT_DEADLINE_EXCEEDED, "The request's timeout passed." },
-	{ FAULT_INTERNAL, "A bug in davit." },
-	{ FAULT_UNKNOWN, "A failure of another kind; the message tells." },
+	{ FAULT_INVALID_ARGUMENT, "an argument is missing, unknown or not as it must be" },
+	{ FAULT_NOT_FOUND, "what was named does not exist" },
+	{ FAULT_ALREADY_EXISTS, "what was to be made exists" },
+	{ FAULT_FAILED_PRECONDITION, "the object's state does not allow it" },
+	{ FAULT_UNAVAILABLE, "not now; trying again later may help" },
+	{ FAULT_UNIMPLEMENTED, "there is no such method, or not this way of it" },
+	{ FAULT_ABORTED, "it was begun and given up because something else changed meanwhile" },
+	{ FAULT_OUT_OF_RANGE, "a position is outside of what is there" },
+	{ FAULT_PERMISSION_DENIED, "the kernel refused it" },
+	{ FAULT_RESOURCE_EXHAUSTED, "a limit is reached, or memory, disk or fds are out" },
+	{ FAULT_CANCELLED, "the request was cancelled by rpc.cancel" },
+	{ FAULT_DEADLINE_EXCEEDED, "the request's timeout passed" },
+	{ FAULT_INTERNAL, "a bug in davit" },
+	{ FAULT_UNKNOWN, "a failure of another kind; the message tells" },
 };
 
 static void do_version(struct ipc_request *req, void *user)
@@ -227,9 +227,9 @@ static void do_cancel(struct ipc_request *req, void *user)
 }
 
 static const struct ipc_field version_result[] = {
-	{ "version", "str", "Version of the daemon." },
-	{ "revision", "str", "Source revision it was built from." },
-	{ "api", "int", "Version of this interface." },
+	{ "version", "str", "version of the daemon" },
+	{ "revision", "str", "source revision it was built from" },
+	{ "api", "int", "version of this interface" },
 	{ NULL, NULL, NULL },
 };
 
@@ -242,34 +242,33 @@ static const struct ipc_field describe_result[] = {
 
 static const struct ipc_param options_params[] = {
 	{ "errors", IPC_STR, 0, 0, 0, "map",
-	  "\"map\" for error objects, \"string\" for \"CODE: message\"." },
+	  "\"map\" for error objects, \"string\" for \"CODE: message\"" },
 	{ NULL, IPC_ANY, 0, 0, 0, NULL, NULL },
 };
 
 static const struct ipc_field options_result[] = {
-	{ "errors", "str", "The form of errors on this connection from now on." },
+	{ "errors", "str", "the form of errors on this connection from now on" },
 	{ NULL, NULL, NULL },
 };
 
 static const struct ipc_param cancel_params[] = {
-	{ "msgid", IPC_INT, IPC_REQUIRED, 0, UINT32_MAX, NULL,
-	  "Message id of the request to end." },
+	{ "msgid", IPC_INT, IPC_REQUIRED, 0, UINT32_MAX, NULL, "message id of the request to end" },
 	{ NULL, IPC_ANY, 0, 0, 0, NULL, NULL },
 };
 
 static const struct ipc_field cancel_result[] = {
-	{ "cancelled", "bool", "False when no request of that id is in flight." },
+	{ "cancelled", "bool", "false when no request of that id is in flight" },
 	{ NULL, NULL, NULL },
 };
 
 static const struct ipc_method methods[] = {
-	{ "version", "Versions of the daemon and of its interface.", IPC_NO_NAMESPACE, NULL,
+	{ "version", "Versions of the daemon and of its interface", IPC_NO_NAMESPACE, NULL,
 	  version_result, NULL, do_version },
-	{ "rpc.describe", "All methods, error codes and event topics.", IPC_NO_NAMESPACE, NULL,
+	{ "rpc.describe", "All methods, error codes and event topics", IPC_NO_NAMESPACE, NULL,
 	  describe_result, NULL, do_describe },
-	{ "rpc.options", "Sets how this connection is answered.", IPC_NO_NAMESPACE, options_params,
+	{ "rpc.options", "Sets how this connection is answered", IPC_NO_NAMESPACE, options_params,
 	  options_result, NULL, do_options },
-	{ "rpc.cancel", "Ends a request of this connection, which then answers cancelled.",
+	{ "rpc.cancel", "Ends a request of this connection, which then answers cancelled",
 	  IPC_NO_NAMESPACE, cancel_params, cancel_result, NULL, do_cancel },
 	{ NULL, NULL, 0, NULL, NULL, NULL, NULL },
 };

@@ -20,6 +20,7 @@
 #include "util/mp.h"
 
 #define HELD_LEAST 4096u /* smaller frames are not counted as held */
+#define CHUNK_MOST (64u << 10)
 
 struct cursor {
 	const uint8_t *p, *end;
@@ -161,6 +162,9 @@ static int unpack_params(struct ipc_request *req, struct reader_frame *f, const 
 		req->conn->held += f->size;
 		req->frame = reader_take(&req->conn->reader, f);
 	}
+	/* objects take several times their bytes: few large chunks instead of many small ones */
+	if (f->size > IPC_ZONE_CHUNK)
+		req->zone.chunk_size = f->size < CHUNK_MOST / 4 ? f->size * 4 : CHUNK_MOST;
 	*map = msgpack_zone_malloc(&req->zone, sizeof(**map));
 	if (*map && !req->frame) {
 		char *copy = msgpack_zone_malloc_no_align(&req->zone, size + 1);

@@ -42,6 +42,9 @@ struct ipc_topics {
 	const struct ipc_topic *topics;
 };
 
+/* A request's first memory; with malloc's and the chunk's own head it is 512 bytes: a tasks.wait fits. */
+#define IPC_ZONE_CHUNK (512u - 24)
+
 struct ipc_request {
 	RB_ENTRY(ipc_request) node; /* of conn->requests */
 	struct ipc_request *next_free; /* in server->pool */

@@ -21,7 +21,7 @@
 #include "ipc/stream.h"
 
 #define CHUNK_ROOM (16u * 1024 - 128)
-#define POOL_MOST 64
+#define POOL_MOST 16
 #define WRITE_MOST 32 /* chunks in one sendmsg */
 
 struct outq_chunk {

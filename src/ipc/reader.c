@@ -194,6 +194,8 @@ int reader_fill(struct reader *r, int sock, char *buf, size_t size, size_t *got)
 			return e;
 	}
 	*got = r->have - before;
+	if (!*got)
+		r->base = r->own; /* buf may be another reader's before the next call */
 	if (n < 0)
 		return (int)n;
 	if (!n)

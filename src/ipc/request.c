@@ -27,9 +27,7 @@
 #include "util/clock.h"
 #include "util/limits.h"
 
-#define POOL_MOST 1024
-/* with malloc's and the chunk's own head it is 512 bytes: a tasks.wait fits */
-#define ZONE_CHUNK (512 - 24)
+#define POOL_MOST 256
 
 static int ipc_request_cmp(struct ipc_request *a, struct ipc_request *b)
 {
@@ -54,7 +52,7 @@ struct ipc_request *ipc_request_new(struct ipc_conn *c)
 		req = calloc(1, sizeof(*req));
 		if (!req)
 			return NULL;
-		if (!msgpack_zone_init(&req->zone, ZONE_CHUNK)) {
+		if (!msgpack_zone_init(&req->zone, IPC_ZONE_CHUNK)) {
 			free(req);
 			return NULL;
 		}
@@ -144,6 +142,7 @@ void ipc_request_finish(struct ipc_request *req)
 	if (s->base && s->n_pool < POOL_MOST) {
 		msgpack_zone zone = req->zone;
 
+		zone.chunk_size = IPC_ZONE_CHUNK; /* of the one that stays */
 		msgpack_zone_clear(&zone);
 		memset(req, 0, sizeof(*req));
 		req->zone = zone;

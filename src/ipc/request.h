@@ -21,7 +21,7 @@ struct ipc_conn;
 /* Arguments; of the method's own and of the common parameters. Absent and nil are the same. */
 const msgpack_object *ipc_arg(struct ipc_request *req, const char *name); /* NULL: absent */
 bool ipc_has(struct ipc_request *req, const char *name);
-/* NUL-terminated, in the request's zone; NULL when absent (or, no NUL inside is checked by the dispatcher). */
+/* NUL-terminated, in the request's memory; NULL when absent. That there is no NUL inside was checked. */
 const char *ipc_arg_str(struct ipc_request *req, const char *name);
 int64_t ipc_arg_int(struct ipc_request *req, const char *name, int64_t dflt); /* IPC_INT, IPC_SIGNAL */
 bool ipc_arg_bool(struct ipc_request *req, const char *name, bool dflt);
@@ -43,16 +43,19 @@ void *ipc_request_alloc(struct ipc_request *req, size_t size); /* from its zone,
  * returns, so the callee drops its pointer. Without a callback the handler goes on, and its late
  * answer is dropped. NULL removes it. The handler must remove it before its user dies.
  */
-void ipc_request_on_cancel(struct ipc_request *req, void (*fn)(struct ipc_request *req, void *user), void *user);
+void ipc_request_on_cancel(struct ipc_request *req, void (*fn)(struct ipc_request *req, void *user),
+			   void *user);
 
 /*
- * The answer. Begin gives a packer: pack exactly one object (a map), then end, without returning to the loop in between. ipc_reply_empty is `{}`.
+ * The answer. Begin gives a packer: pack exactly one object (a map), then end, without returning to
+ * the loop in between. ipc_reply_empty is `{}`. Faults get the method's and the argument's name put
+ * before their message, unless it begins with them.
  * ipc_reply_fd, between begin and end, adds an fd that rides on the answer's first byte, takes
  * it over and returns its number N for "fd:N".
  */
 msgpack_packer *ipc_reply_begin(struct ipc_request *req);
 msgpack_sbuffer *ipc_reply_buffer(struct ipc_request *req); /* the packer's buffer, for mp_map_begin */
-int ipc_reply_fd(struct ipc_request *req, int fd);
+int ipc_reply_fd(struct ipc_request *req, int fd); /* or -ENOMEM, -E2BIG: fd is closed */
 void ipc_reply_end(struct ipc_request *req);
 void ipc_reply_empty(struct ipc_request *req);
 void ipc_reply_fault(struct ipc_request *req, const struct fault *f);
@@ -60,7 +63,7 @@ void ipc_reply_error(struct ipc_request *req, enum fault_code code, const char *
 	__attribute__((format(printf, 4, 5)));
 
 /*
- * For list methods: sorted keys are walked by the handler. ipc_list_begin checks limit and after and compiles the
+ * For list methods: sorted keys are walked by the handler. ipc_list_begin reads limit, after and fields and compiles the
  * filters (faults are answered; it then returns false and the request is dead).
  *   if (!ipc_list_begin(req, "containers", &it)) return;
  *   for (each item with key > it.after, in order) {

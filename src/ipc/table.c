@@ -15,37 +15,36 @@
 #include "util/limits.h"
 
 static const struct ipc_param common_params[] = {
-	{ "namespace", IPC_ID, 0, 0, 0, "default", "Namespace of the objects; made on first use." },
+	{ "namespace", IPC_ID, 0, 0, 0, "default", "namespace of the objects; made on first use" },
 	{ "lease", IPC_ID, 0, 0, 0, NULL,
-	  "Lease that keeps what the call makes from being collected." },
+	  "lease that keeps what the call makes from being collected" },
 	{ "timeout", IPC_INT, 0, 0, INT64_MAX, NULL,
-	  "Nanoseconds after which the call answers deadline_exceeded; 0 for none." },
+	  "nanoseconds after which the call answers deadline_exceeded; 0 for none" },
 	{ NULL, IPC_ANY, 0, 0, 0, NULL, NULL },
 };
 
 static const struct ipc_param open_params[] = {
-	{ "namespace", IPC_ID, 0, 0, 0, NULL, "Namespace; all when it is left out." },
+	{ "namespace", IPC_ID, 0, 0, 0, NULL, "namespace; all when it is left out" },
 	{ "lease", IPC_ID, 0, 0, 0, NULL,
-	  "Lease that keeps what the call makes from being collected." },
+	  "lease that keeps what the call makes from being collected" },
 	{ "timeout", IPC_INT, 0, 0, INT64_MAX, NULL,
-	  "Nanoseconds after which the call answers deadline_exceeded; 0 for none." },
+	  "nanoseconds after which the call answers deadline_exceeded; 0 for none" },
 	{ NULL, IPC_ANY, 0, 0, 0, NULL, NULL },
 };
 
 static const struct ipc_param list_params[] = {
-	{ "filters", IPC_STRS, 0, 0, 0, NULL,
-	  "Filters; an entry that matches any of them is listed." },
+	{ "filters", IPC_STRS, 0, 0, 0, NULL, "an entry that matches any of them is listed" },
 	{ "limit", IPC_INT, 0, 0, INT64_MAX, NULL,
-	  "Most entries to answer; 0 or more than the server's page: the server's page." },
+	  "most entries to answer; 0 or more than a full page: a full page" },
 	{ "after", IPC_STR, 0, 0, 0, NULL,
-	  "Only entries behind this key: `next` of the page before." },
-	{ "fields", IPC_STRS, 0, 0, 0, NULL, "Only these fields of each entry." },
+	  "only entries behind this key: `next` of the page before" },
+	{ "fields", IPC_STRS, 0, 0, 0, NULL, "only these fields of each entry" },
 	{ NULL, IPC_ANY, 0, 0, 0, NULL, NULL },
 };
 
 static const struct ipc_param update_params[] = {
 	{ "mask", IPC_STRS, 0, 0, 0, NULL,
-	  "Field paths to set; without it every given field is set." },
+	  "field paths to set; without it every given field is set" },
 	{ NULL, IPC_ANY, 0, 0, 0, NULL, NULL },
 };
 

@@ -220,6 +220,15 @@ static void test_fds_read_at_once(void **state)
 	put(p, "xx", 2, NULL, 0);
 	assert_string_equal(drain(p, known, 2), "3");
 
+	/* what is kept does not depend on the scratch buffer, also when nothing came */
+	put(p, "\xa3x", 2, NULL, 0);
+	assert_string_equal(drain(p, known, 2), "");
+	memset(p->buf, 0, sizeof(p->buf));
+	assert_true(p->reader.base == p->reader.own);
+	assert_memory_equal(p->reader.base, "\xa3x", 2);
+	put(p, "xx", 2, NULL, 0);
+	assert_string_equal(drain(p, known, 2), "4");
+
 	/* never finished: closed with the reader */
 	put(p, "\xa3x", 2, known, 1);
 	assert_string_equal(drain(p, known, 2), "");
