@@ -195,15 +195,8 @@ int child_stdio(struct child *c, const struct plan_op *op)
 	for (int fd = 0; fd < 3; fd++) {
 		struct stat st;
 
-		if (p->stdio[fd] >= 0) {
-			/* so that the user can open /dev/stdout; files and terminals of the caller stay the caller's */
-			if (p->uid && !fstat(fd, &st) &&
-			    (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) && st.st_uid != p->uid &&
-			    fchown(fd, p->uid, (gid_t)-1) < 0 && errno != EINVAL &&
-			    errno != EPERM && errno != EROFS)
-				return -errno;
+		if (p->stdio[fd] >= 0)
 			continue;
-		}
 		/* the container's own null device: the host's could be changed through the fd */
 		if (null < 0) {
 			null = child_open_in(c->root, "/dev/null", O_RDWR | O_NOCTTY | O_NONBLOCK);

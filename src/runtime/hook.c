@@ -151,7 +151,8 @@ int hook_spawn(const struct spec_hook *hook, const char *state_json, pid_t *pid,
 	struct clone_args args = {
 		.flags = CLONE_PIDFD | CLONE_VFORK | CLONE_CLEAR_SIGHAND,
 		.pidfd = (uint64_t)(uintptr_t)&fd,
-		.exit_signal = SIGCHLD,
+		/* none: the exec sets SIGCHLD, and one that fails is nobody's to reap but ours */
+		.exit_signal = 0,
 	};
 	long child;
 
@@ -179,7 +180,7 @@ int hook_spawn(const struct spec_hook *hook, const char *state_json, pid_t *pid,
 	if (read(status_r, &err, sizeof(err)) == (ssize_t)sizeof(err)) {
 		siginfo_t info;
 
-		while (waitid(P_PID, (id_t)child, &info, WEXITED) < 0 && errno == EINTR)
+		while (waitid(P_PID, (id_t)child, &info, WEXITED | __WALL) < 0 && errno == EINTR)
 			;
 		close(fd);
 		return fault_sys(f, err, "hook", hook->path);

@@ -2,7 +2,7 @@
 /*
  * Launching: the owner's side
  *
- * A launch owns its plan, the parent's end of the socket, and the pidfd. launch_read turns one message of the child into one event and never waits; the end
+ * A launch owns its plan until it is spawned, the parent's end of the socket, and the pidfd. launch_read turns one message of the child into one event and never waits; the end
  * of the socket means the exec, when the start was given, since the child's end is closed by nothing else but its death. A child that dies in
  * between is told as a failure; its exit status is the reaper's.
  *
@@ -22,7 +22,7 @@
 #include "util/fd.h"
 
 struct launch {
-	struct plan *plan; /* NULL after launch_resume */
+	struct plan *plan; /* NULL once spawned */
 	int sock, pidfd;
 	int fd; /* came with the last message */
 	pid_t pid;
@@ -88,7 +88,11 @@ int launch_new(struct launch **out, const struct launch_request *r, struct fault
 
 int launch_spawn(struct launch *l, struct fault *f)
 {
-	return plan_spawn(l->plan, &l->sock, &l->pid, &l->pidfd, f);
+	int r = plan_spawn(l->plan, &l->sock, &l->pid, &l->pidfd, f);
+
+	/* the child has its own copy; a created container may wait for long */
+	plan_free(TAKE_PTR(l->plan));
+	return r;
 }
 
 pid_t launch_pid(const struct launch *l)

@@ -22,6 +22,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -207,12 +208,42 @@ static int open_one(struct plan *p, const struct plan_open *o, struct fault *f)
 	case PLAN_OPEN_PATH:
 		*fd = open(o->path, O_PATH | O_CLOEXEC);
 		return *fd < 0 ? fault_sys(f, errno, "open", o->path) : 0;
+	case PLAN_OPEN_PIDFD:
+		*fd = fd_pidfd_open(p->join_pid);
+		p->join_pidfd = *fd;
+		return *fd < 0 ? fault_sys(f, -*fd, "the container's init", NULL) : 0;
 	case PLAN_OPEN_TREE:
 		return open_tree_for(p, o, fd, f);
 	case PLAN_OPEN_ROOTFS:
 		return open_rootfs(p->outer, fd, f);
 	}
 	return fault_set(f, FAULT_INTERNAL, EINVAL, "launch plan");
+}
+
+/*
+ * The process may open /dev/stdout, so pipes and sockets become its user's, as the host counts users. Files and
+ * terminals of the caller stay the caller's. What cannot be changed stays as it is.
+ */
+static void give_stdio(const struct plan *p)
+{
+	uid_t uid = p->uid;
+
+	for (size_t i = 0; p->stdio_maps && i < p->stdio_maps->n; i++) {
+		const struct spec_idmap *m = &p->stdio_maps->v[i];
+
+		if (p->uid < m->container_id || p->uid - m->container_id >= m->size)
+			continue;
+		uid = m->host_id + (p->uid - m->container_id);
+		break;
+	}
+	for (int i = 0; uid && !p->terminal && i < 3; i++) {
+		struct stat st;
+
+		if (p->stdio[i] >= 0 && !fstat(p->stdio[i], &st) && st.st_uid != uid &&
+		    (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) &&
+		    fchown(p->stdio[i], uid, (gid_t)-1) < 0)
+			continue;
+	}
 }
 
 static int prepare(struct plan *p, struct fault *f)
@@ -239,6 +270,7 @@ static int prepare(struct plan *p, struct fault *f)
 			return fault_sys(f, errno, "mmap", NULL);
 		}
 	}
+	give_stdio(p);
 	for (int sig = 1; sig <= 64; sig++) {
 		struct sigaction act;
 

@@ -72,6 +72,7 @@ enum plan_kind {
 };
 
 struct plan_mount {
+	struct plan_mount *next; /* of plan->late */
 	const char *source, *type, *dest, *data;
 	const char *from; /* folder that relative paths in data start at, NULL for none */
 	struct mount_opts opts;
@@ -140,6 +141,7 @@ struct plan_op {
 enum plan_open_kind {
 	PLAN_OPEN_NS, /* path: a namespace */
 	PLAN_OPEN_PATH, /* path, O_PATH */
+	PLAN_OPEN_PIDFD, /* of join_pid */
 	PLAN_OPEN_TREE, /* path: a clone of the mount there, made private or slave, id-mapped when maps are given */
 	PLAN_OPEN_ROOTFS, /* what the outer plan mounts */
 };
@@ -183,8 +185,13 @@ struct plan {
 	int oom_score_adj; /* INT_MIN: as it is */
 	const struct spec *spec;
 	const char *id, *bundle;
+	struct plan_mount *late; /* tmpfs that become read-only when all is in them */
 	struct plan *
 		outer; /* mounts the rootfs list with the host's rights, for a container with a user namespace */
+
+	pid_t join_pid;
+	const struct spec_idmaps
+		*stdio_maps; /* of the user namespace that the uid is of; NULL for none */
 
 	/* for the child */
 	int join_pidfd;
@@ -233,6 +240,7 @@ int plan_no_memory(struct fault *f);
 
 /* plan_mounts.c */
 int plan_mounts(struct plan *p, const struct launch_request *r, struct fault *f);
+int plan_mounts_late(struct plan *p, struct fault *f); /* after devices and terminal */
 int plan_rootfs(struct plan *p, const struct launch_request *r, struct fault *f);
 int plan_root_path(struct plan *p, const struct launch_request *r, const char **path,
 		   struct fault *f);

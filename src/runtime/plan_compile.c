@@ -394,6 +394,8 @@ static int own_mounts(struct plan *p, const struct launch_request *r, struct fau
 			e = add(p, PLAN_CONSOLE, "bind terminal to", "/dev/console", 0, f);
 	}
 	if (!e)
+		e = plan_mounts_late(p, f);
+	if (!e)
 		e = outside_hooks(p, s, f);
 	if (!e)
 		e = add_hooks(p, s, SPEC_HOOK_CREATE_CONTAINER, false, f);

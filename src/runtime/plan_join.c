@@ -57,6 +57,8 @@ int plan_join(struct plan *p, const struct launch_request *r, struct fault *f)
 	e = plan_process_early(p, r, f);
 	if (e < 0)
 		return e;
+	if (r->join_pidfd < 0 && !plan_add_open(p, PLAN_OPEN_PIDFD, "pidfd"))
+		return plan_no_memory(f);
 	p->cgroup = r->cgroup;
 	if (r->cgroup && (e = add(p, PLAN_CGROUPS, "join cgroup", cgroup_path(r->cgroup), f)) < 0)
 		return e;

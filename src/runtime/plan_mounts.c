@@ -265,6 +265,19 @@ static int plan_fs(struct plan *p, const struct launch_request *r, const struct 
 	}
 	if (!out->source || !*out->source)
 		out->source = out->type;
+	/* devices and targets of other mounts are made in it first */
+	if (!strcmp(out->type, "tmpfs") && out->opts.flags & MS_RDONLY && !out->opts.remount) {
+		struct plan_mount *late = plan_alloc(p, sizeof(*late));
+
+		if (!late)
+			return plan_no_memory(f);
+		out->opts.flags &= ~(unsigned long)MS_RDONLY;
+		late->dest = out->dest;
+		late->opts.set = MOUNT_ATTR_RDONLY;
+		late->opts.dest_nofollow = out->opts.dest_nofollow;
+		late->next = p->late;
+		p->late = late;
+	}
 	/* both runc and crun let a tmpfs look like the folder it covers */
 	out->dir_mode = !strcmp(out->type, "tmpfs") && !mount_opts_has(out->data, "mode");
 	if (r->spec->mount_label && *r->spec->mount_label &&
@@ -348,6 +361,18 @@ static int rootfs_item(struct plan *p, const struct launch_request *r, size_t i,
 	}
 	if (out->type && !strcmp(out->type, "bind"))
 		out->opts.bind = true;
+	return 0;
+}
+
+int plan_mounts_late(struct plan *p, struct fault *f)
+{
+	for (struct plan_mount *m = p->late; m; m = m->next) {
+		struct plan_op *op = plan_add(p, PLAN_ATTR, "make read-only", m->dest);
+
+		if (!op)
+			return plan_no_memory(f);
+		op->mount = m;
+	}
 	return 0;
 }
 

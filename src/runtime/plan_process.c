@@ -130,6 +130,9 @@ int plan_process_early(struct plan *p, const struct launch_request *r, struct fa
 	p->height = r->height ? r->height : proc->height ? proc->height : 24;
 	memcpy(p->stdio, r->stdio, sizeof(p->stdio));
 	p->join_pidfd = r->join_pid > 0 ? r->join_pidfd : -1;
+	p->join_pid = r->join_pid;
+	if (p->new_user || p->user_by_path)
+		p->stdio_maps = &base->uid_mappings;
 	p->seccomp = r->seccomp;
 	p->caps = proc->caps.given || !p->exec ? proc->caps : base->process.caps;
 	p->uid = proc->uid;

@@ -2,6 +2,7 @@
 /* Launches: the life of a container, its namespaces, devices, identity, limits, terminal and standard streams. */
 #include "launch_kit.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -579,6 +580,76 @@ static void test_cwd(void **state)
 	free(json);
 }
 
+struct many {
+	const struct spec *spec;
+	int bad;
+};
+
+/* No assertions here: cmocka's belong to the main thread. */
+static void *many_lives(void *user)
+{
+	struct many *m = user;
+
+	for (int i = 0; i < 25; i++) {
+		struct launch_request r = { .spec = m->spec,
+					    .id = "many",
+					    .bundle = "",
+					    .stdio = { -1, -1, -1 },
+					    .join_pidfd = -1 };
+		enum launch_event e = LAUNCH_AGAIN;
+		struct launch *l = NULL;
+		struct fault f = { 0 };
+		int st = -1;
+
+		if (launch_new(&l, &r, &f) < 0 || launch_spawn(l, &f) < 0) {
+			fprintf(stderr, "%s\n", f.message);
+			m->bad++;
+			launch_free(l);
+			continue;
+		}
+		while (e != LAUNCH_STARTED && e != LAUNCH_FAILED) {
+			struct pollfd p = { .fd = launch_fd(l), .events = POLLIN };
+
+			/* the end of the socket comes at once, not when another launch's child has gone */
+			if (poll(&p, 1, 10000) != 1) {
+				m->bad++;
+				kill(launch_pid(l), SIGKILL);
+			}
+			e = launch_read(l, &f);
+			if (e == LAUNCH_READY && launch_start(l) < 0)
+				m->bad++;
+		}
+		m->bad += waitpid(launch_pid(l), &st, 0) < 0 || e != LAUNCH_STARTED || st != 3 << 8;
+		launch_free(l);
+	}
+	return NULL;
+}
+
+static void test_side_by_side(void **state)
+{
+	char *json = kit_json(*state, &(struct kit_parts){ .args = "[\"sh\",\"-c\",\"exit 3\"]" });
+	struct many m[4] = { 0 };
+	struct spec *spec[4];
+	pthread_t threads[4];
+	struct fault f = { 0 };
+	unsigned fds;
+
+	fds = kit_fds();
+	for (int i = 0; i < 4; i++) {
+		/* json-c's counts are not atomic: a spec belongs to one thread */
+		assert_int_equal(spec_parse_text(json, strlen(json), &spec[i], &f), 0);
+		m[i].spec = spec[i];
+		assert_int_equal(pthread_create(&threads[i], NULL, many_lives, &m[i]), 0);
+	}
+	for (int i = 0; i < 4; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(m[i].bad, 0);
+		spec_free(spec[i]);
+	}
+	assert_int_equal(kit_fds(), fds);
+	free(json);
+}
+
 static void test_leaves_nothing(void **state)
 {
 	unsigned fds = kit_fds(), mounts = kit_lines("/proc/self/mountinfo", NULL);
@@ -631,6 +702,7 @@ int main(void)
 		cmocka_unit_test(test_sysctl),
 		cmocka_unit_test(test_programs),
 		cmocka_unit_test(test_cwd),
+		cmocka_unit_test(test_side_by_side),
 		cmocka_unit_test(test_leaves_nothing),
 	};
 

@@ -260,6 +260,43 @@ static void test_user_namespace(void **state)
 	kit_system("test $(stat -c %%u:%%g %s/made) = 100000:200000", root);
 }
 
+static void test_user_cgroup_and_stdio(void **state)
+{
+	const struct kit *kit = *state;
+	struct cgroup_host *host = NULL;
+	struct fault f = { 0 };
+	char root[128];
+
+	snprintf(root, sizeof(root), "%s/userroot", kit->dir);
+	assert_int_equal(cgroup_host_new(&host, "/davit-launch-test", &f), 0);
+	for (int own = 0; own < 2; own++) {
+		struct kit_run *k = kit_new();
+
+		assert_int_equal(cgroup_create(host, "/davit-launch-test/u", NULL, &k->cgroup, &f),
+				 0);
+		kit_run(k, kit,
+			&(struct kit_parts){
+				.root = root,
+				.ns = own ? USER_NS ",{\"type\":\"cgroup\"}" : USER_NS,
+				.mounts =
+					",{\"destination\":\"/sys/fs/cgroup\",\"type\":\"cgroup\","
+					"\"options\":[\"ro\"]}",
+				.lin = MAPS,
+				.sh = "cat /sys/fs/cgroup/pids/cgroup.procs || "
+				      "cat /sys/fs/cgroup/cgroup.procs; echo again >/dev/stdout" });
+		kit_ok(k);
+		kit_has(k, "1\n");
+		kit_has(k, "again\n");
+		assert_int_equal(cgroup_remove(k->cgroup, &f), 0);
+		cgroup_free(k->cgroup);
+		kit_done(k);
+	}
+	cgroup_prune(host, "");
+	cgroup_host_free(host);
+	kit_system(
+		"for d in /sys/fs/cgroup/*/davit-launch-test; do rmdir $d 2>/dev/null; done; true");
+}
+
 static void test_user_terminal_and_exec(void **state)
 {
 	const struct kit *kit = *state;
@@ -467,6 +504,7 @@ int main(void)
 		cmocka_unit_test(test_exec_fewer_namespaces),
 		cmocka_unit_test(test_exec_cgroup),
 		cmocka_unit_test(test_user_namespace),
+		cmocka_unit_test(test_user_cgroup_and_stdio),
 		cmocka_unit_test(test_user_terminal_and_exec),
 		cmocka_unit_test(test_user_rootfs_list),
 		cmocka_unit_test(test_idmapped_mounts),

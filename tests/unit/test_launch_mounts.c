@@ -255,6 +255,26 @@ static void test_tmpfs(void **state)
 	kit_system("grep -q text %s/full/sub/deep/file && rm -r %s/full", kit->rootfs, kit->rootfs);
 }
 
+static void test_readonly_dev(void **state)
+{
+	struct kit_run *k = kit_new();
+
+	/* devices, and the target of another mount, are made before it is closed */
+	kit_run(k, *state,
+		&(struct kit_parts){
+			.all_mounts = "{\"destination\":\"/proc\",\"type\":\"proc\"},"
+				      "{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"options\":["
+				      "\"ro\",\"nosuid\",\"mode=755\"]},"
+				      "{\"destination\":\"/dev/shm\",\"type\":\"tmpfs\"}",
+			.sh = "echo x >/dev/null; touch /dev/shm/y && echo shm; touch /dev/z 2>&1; "
+			      "grep ' /dev ' /proc/mounts" });
+	kit_ok(k);
+	kit_has(k, "shm\n");
+	kit_has(k, "Read-only");
+	kit_has(k, "tmpfs /dev tmpfs ro,nosuid");
+	kit_done(k);
+}
+
 static void test_symlink_options(void **state)
 {
 	const struct kit *kit = *state;
@@ -547,6 +567,7 @@ int main(void)
 		cmocka_unit_test(test_recursive_attributes),
 		cmocka_unit_test(test_bad_mounts),
 		cmocka_unit_test(test_tmpfs),
+		cmocka_unit_test(test_readonly_dev),
 		cmocka_unit_test(test_symlink_options),
 		cmocka_unit_test(test_remount),
 		cmocka_unit_test(test_existing_nodes),
