@@ -212,9 +212,9 @@ def test_passed_socket(davit):
         listener.bind(str(davit.socket))
         listener.listen(10)
         process = subprocess.Popen(
-            ["/bin/sh", "-c", 'exec 3<&$LISTENER; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh", binary(), "serve", "--root", davit.root,
+            ["/bin/bash", "-c", 'exec 3<&$LISTENER; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "bash", binary(), "serve", "--root", davit.root,
              "--state", davit.state, "--socket", davit.socket, "--cgroup-parent", davit.cgroup_parent],
-            env={**davit.env, "LISTENER": str(listener.fileno())}, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL)
+            env={**davit.env, "LISTENER": str(listener.fileno())}, pass_fds=[listener.fileno()], stderr=open(davit.log, "a"))
         davit.processes.append(process)
         davit.process = process
         with Client(davit.socket) as client:
