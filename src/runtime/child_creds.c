@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -82,9 +84,12 @@ int child_ioprio(struct child *c, const struct plan_op *op)
 
 int child_label(struct child *c, const struct plan_op *op)
 {
-	(void)op;
-	c->label = open(c->plan->label_file, O_WRONLY | O_CLOEXEC);
-	return c->label < 0 ? -errno : 0;
+	struct statfs fs;
+
+	c->label = open(op->path, O_WRONLY | O_CLOEXEC);
+	if (c->label < 0 || fstatfs(c->label, &fs) < 0)
+		return -errno;
+	return fs.f_type == PROC_SUPER_MAGIC ? 0 : -EXDEV;
 }
 
 static int drop_bounding(uint64_t keep)

@@ -201,12 +201,22 @@ int child_attr(struct child *c, const struct plan_op *op)
 
 int child_symlink(struct child *c, const struct plan_op *op)
 {
+	char there[PATH_MAX];
 	const char *base;
 	int dir = child_folder(c, op->path, &base);
+	ssize_t n;
 
 	if (dir < 0)
 		return dir;
-	return symlinkat(op->text, dir, base) < 0 && errno != EEXIST ? -errno : 0;
+	if (!symlinkat(op->text, dir, base))
+		return 0;
+	if (errno != EEXIST || !op->exact)
+		return errno == EEXIST ? 0 : -errno;
+	n = readlinkat(dir, base, there, sizeof(there) - 1);
+	if (n < 0)
+		return -EEXIST;
+	there[n] = 0;
+	return strcmp(there, op->text) ? -EEXIST : 0;
 }
 
 static int clone_of(int fd)

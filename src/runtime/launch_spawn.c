@@ -42,6 +42,8 @@
 #endif
 
 #define THREAD_STACK (256u << 10)
+#define AWAIT_MS                                                                                   \
+	60000 /* for what the child does before the parent has to help: joining, and mounting a rootfs list */
 
 struct cloning {
 	struct plan *p;
@@ -119,8 +121,17 @@ static int await(int sock, enum wire_kind want, int32_t *pid, int *fd, struct fa
 	struct wire_failed msg;
 	size_t n = 1;
 	int got = -1;
-	ssize_t size = fd_recv(sock, &msg, sizeof(msg), &got, &n, 0);
+	struct pollfd p = { .fd = sock, .events = POLLIN };
+	ssize_t size;
+	int r;
 
+	do {
+		r = poll(&p, 1, AWAIT_MS);
+	} while (r < 0 && errno == EINTR);
+	if (!r)
+		return fault_set(f, FAULT_DEADLINE_EXCEEDED, ETIMEDOUT,
+				 "the container's init does not get on");
+	size = fd_recv(sock, &msg, sizeof(msg), &got, &n, 0);
 	if (size < 0)
 		return fault_sys(f, (int)-size, "read from the container's init", NULL);
 	if (!size)
@@ -164,17 +175,34 @@ static int open_rootfs(struct plan *outer, int *fd, struct fault *f)
 		return fault_sys(f, (int)-c.pid, "clone", NULL);
 	close(TAKE_FD(theirs));
 	r = await(mine, WIRE_ROOT, NULL, fd, f);
+	if (r < 0)
+		(void)fd_pidfd_send_signal(pidfd, SIGKILL);
 	while (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | __WALL) < 0 &&
 	       errno == EINTR)
 		;
 	return r;
 }
 
+static bool same_maps(const struct spec_idmaps *a, const struct spec_idmaps *b)
+{
+	return a->n == b->n && !memcmp(a->v, b->v, a->n * sizeof(*a->v));
+}
+
+/* A user namespace that stands for the mapping; mounts with equal mappings share one. */
+static int mapping_fd(struct plan *p, const struct plan_open *o, struct fault *f)
+{
+	if (p->userns >= 0 && same_maps(p->userns_of->uids, o->uids) &&
+	    same_maps(p->userns_of->gids, o->gids))
+		return p->userns;
+	fd_close(&p->userns);
+	p->userns_of = o;
+	return userns_open(o->uids, o->gids, &p->userns, f) < 0 ? -1 : p->userns;
+}
+
 static int open_tree_for(struct plan *p, const struct plan_open *o, int *fd, struct fault *f)
 {
 	struct mount_attr attr = { .propagation = p->private_root ? MS_PRIVATE : MS_SLAVE };
-	CLEANUP_CLOSE int userns = -1;
-	int r;
+	int userns;
 
 	*fd = open_tree(AT_FDCWD, o->path,
 			OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (o->recursive ? AT_RECURSIVE : 0) |
@@ -187,9 +215,9 @@ static int open_tree_for(struct plan *p, const struct plan_open *o, int *fd, str
 		return fault_sys(f, errno, "propagation of", o->path);
 	if (!o->uids)
 		return 0;
-	r = userns_open(o->uids, o->gids, &userns, f);
-	if (r < 0)
-		return r;
+	userns = mapping_fd(p, o, f);
+	if (userns < 0)
+		return -EINVAL;
 	attr = (struct mount_attr){ .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns };
 	if (mount_setattr(*fd, "", AT_EMPTY_PATH | (o->idmap_recursive ? AT_RECURSIVE : 0), &attr,
 			  sizeof(attr)) < 0)
@@ -257,6 +285,7 @@ static int prepare(struct plan *p, struct fault *f)
 		if (r < 0)
 			return r;
 	}
+	fd_close(&p->userns);
 	for (int i = 0; p->hooks_inside && i < 2; i++) {
 		p->state_fds[i] = memfd_create("state", MFD_CLOEXEC);
 		if (p->state_fds[i] < 0)

@@ -102,27 +102,23 @@ static int ask(int sock, struct request *r)
 	return err.error;
 }
 
-static int index_of(int sock, const char *name, int *index, bool *up)
+/* In the thread's namespace of now: an ioctl knows no other. */
+static int index_of(const char *name, int *index, bool *up)
 {
+	CLEANUP_CLOSE int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ifreq ifr = { 0 };
 
+	if (fd < 0)
+		return -errno;
 	if (strlen(name) >= sizeof(ifr.ifr_name))
 		return -ENODEV;
 	memcpy(ifr.ifr_name, name, strlen(name) + 1);
-	/* a netlink socket takes no SIOCGIF…; any inet socket of the namespace does */
-	(void)sock;
-	{
-		CLEANUP_CLOSE int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-		if (fd < 0)
-			return -errno;
-		if (up && ioctl(fd, SIOCGIFFLAGS, &ifr) < 0)
-			return -errno;
-		if (up)
-			*up = ifr.ifr_flags & IFF_UP;
-		if (ioctl(fd, SIOCGIFINDEX, &ifr) < 0)
-			return -errno;
-	}
+	if (ioctl(fd, SIOCGIFFLAGS, &ifr) < 0)
+		return -errno;
+	if (up)
+		*up = ifr.ifr_flags & IFF_UP;
+	if (ioctl(fd, SIOCGIFINDEX, &ifr) < 0)
+		return -errno;
 	*index = ifr.ifr_ifindex;
 	return 0;
 }
@@ -244,7 +240,7 @@ static int add_address(int sock, int index, const struct address *a)
 /* In the namespace where the device is now: its addresses, and up. */
 static int settle(int sock, const struct device *d, const char *name, bool up)
 {
-	int index = 0, r = index_of(sock, name, &index, NULL);
+	int index = 0, r = index_of(name, &index, NULL);
 
 	for (size_t i = 0; !r && i < d->n_addresses; i++)
 		r = add_address(sock, index, &d->addresses[i]);
@@ -268,11 +264,10 @@ static int move_one(struct device *d, int host, int inside, int ns, int host_ns,
 {
 	int index, r;
 
-	/* ioctl looks at the thread's namespace */
 	r = enter(host_ns, f);
 	if (r < 0)
 		return r;
-	r = index_of(host, d->host_name, &index, &d->up);
+	r = index_of(d->host_name, &index, &d->up);
 	if (r < 0)
 		return bad(f, d->host_name, -r, "find");
 	r = read_addresses(host, index, d);
@@ -294,7 +289,7 @@ static void move_back(struct device *d, int host, int inside, int ns, int host_n
 {
 	int index;
 
-	if (setns(ns, CLONE_NEWNET) < 0 || index_of(inside, d->name, &index, NULL) < 0 ||
+	if (setns(ns, CLONE_NEWNET) < 0 || index_of(d->name, &index, NULL) < 0 ||
 	    send_away(inside, index, host_ns, d->host_name) < 0)
 		return;
 	if (!setns(host_ns, CLONE_NEWNET))

@@ -137,7 +137,7 @@ int plan_new(struct plan **out)
 
 	if (!p)
 		return -ENOMEM;
-	p->join_pidfd = -1;
+	p->join_pidfd = p->userns = -1;
 	p->join.v2_dir = p->join.v2_procs = -1;
 	for (size_t i = 0; i < ARRAY_SIZE(p->stdio); i++)
 		p->stdio[i] = -1;
@@ -154,6 +154,7 @@ void plan_free(struct plan *p)
 		return;
 	for (size_t i = 0; i < p->n_fds; i++)
 		fd_close(&p->fds[i]);
+	fd_close(&p->userns);
 	fd_close(&p->state_fds[0]);
 	fd_close(&p->state_fds[1]);
 	if (p->shared)

@@ -44,7 +44,7 @@ enum plan_kind {
 	PLAN_GIVE_ROOT, /* of the outer plan: sends a clone of the root, and that was all */
 	PLAN_MOUNT, /* mount */
 	PLAN_ATTR, /* mount: attributes of what is mounted at dest */
-	PLAN_SYMLINK, /* path, text: target; an existing link is kept */
+	PLAN_SYMLINK, /* path, text: target; exact */
 	PLAN_DEVICE, /* device */
 	PLAN_TTY, /* the pty, from the container's devpts, or the host's */
 	PLAN_CONSOLE, /* the pty's slave over /dev/console */
@@ -120,7 +120,10 @@ struct plan_op {
 	union {
 		unsigned long flags;
 		int64_t number;
-		const char *text;
+		struct {
+			const char *text;
+			bool exact; /* PLAN_SYMLINK: what is there already has to be the same link */
+		};
 		struct {
 			int slot, flag;
 		} join;
@@ -190,6 +193,8 @@ struct plan {
 		outer; /* mounts the rootfs list with the host's rights, for a container with a user namespace */
 
 	pid_t join_pid;
+	int userns; /* the last id-mapped mount's, while the plan's files are opened; -1 */
+	const struct plan_open *userns_of;
 	const struct spec_idmaps
 		*stdio_maps; /* of the user namespace that the uid is of; NULL for none */
 

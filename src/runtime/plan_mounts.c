@@ -208,6 +208,7 @@ static int plan_bind(struct plan *p, const struct launch_request *r, const struc
 		target[n] = 0;
 		if (!op || !(op->text = plan_strdup(p, target)))
 			return plan_no_memory(f);
+		op->exact = true;
 		return 1;
 	}
 	out->file = !S_ISDIR(st.st_mode);

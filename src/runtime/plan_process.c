@@ -16,12 +16,40 @@
 
 #define PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+/* What capset(2) would refuse, told before anything runs. */
+static int check_cap_sets(const struct spec_caps *caps, struct fault *f)
+{
+	uint64_t wrong = caps->effective & ~caps->permitted;
+	const char *set = "effective", *other = "permitted";
+
+	if (!wrong) {
+		wrong = caps->inheritable & ~caps->bounding;
+		set = "inheritable";
+		other = "bounding";
+	}
+	if (!wrong)
+		return 0;
+	fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+		  "process.capabilities.%s has capability number %d, which is not in %s", set,
+		  __builtin_ctzll(wrong), other);
+	fault_arg(f, "process.capabilities");
+	return -EINVAL;
+}
+
 static int check_caps(struct plan *p, struct fault *f)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[2];
 	uint64_t ours, missing;
+	int r = check_cap_sets(&p->caps, f);
 
+	if (r < 0)
+		return r;
+	/*
+	 * The kernel holds in the ambient set only what is permitted and inheritable. What else a spec names there has never had an effect in any
+	 * runtime, and the specs that runc and crun write by default have such.
+	 */
+	p->caps.ambient &= p->caps.permitted & p->caps.inheritable;
 	/* in a user namespace of its own everything is there to be given */
 	if (p->new_user || p->user_by_path)
 		return 0;

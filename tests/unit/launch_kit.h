@@ -25,6 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/cgroup.h"
 #include "runtime/launch.h"
 #include "util/fd.h"
 
@@ -400,6 +401,46 @@ static KIT_UNUSED void kit_show(const struct kit_run *k)
 			fail_msg("not in the output: %s", text);                                   \
 		}                                                                                  \
 	} while (0)
+
+/* The host's cgroups with a parent of this process' own, and a group below it. */
+static KIT_UNUSED struct cgroup_host *kit_cgroups(char *parent, size_t size)
+{
+	struct cgroup_host *host = NULL;
+	struct fault f = { 0 };
+
+	snprintf(parent, size, "/davit-launch-%d", (int)getpid());
+	if (cgroup_host_new(&host, parent, &f) < 0)
+		fail_msg("%s", f.message);
+	return host;
+}
+
+static KIT_UNUSED struct cgroup *kit_cgroup(struct cgroup_host *host, const char *parent)
+{
+	struct cgroup *cg = NULL;
+	struct fault f = { 0 };
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/a", parent);
+	if (cgroup_create(host, path, NULL, &cg, &f) < 0)
+		fail_msg("%s", f.message);
+	return cg;
+}
+
+static KIT_UNUSED void kit_cgroup_end(struct cgroup *cg)
+{
+	struct fault f = { 0 };
+
+	if (cgroup_remove(cg, &f) < 0)
+		fail_msg("%s", f.message);
+	cgroup_free(cg);
+}
+
+static KIT_UNUSED void kit_cgroups_end(struct cgroup_host *host, const char *parent)
+{
+	cgroup_prune(host, "");
+	cgroup_host_free(host);
+	kit_system("for d in /sys/fs/cgroup/*%s; do rmdir $d 2>/dev/null; done; true", parent);
+}
 
 static KIT_UNUSED unsigned kit_lines(const char *path, const char *with)
 {

@@ -652,7 +652,8 @@ static void test_side_by_side(void **state)
 
 static void test_leaves_nothing(void **state)
 {
-	unsigned fds = kit_fds(), mounts = kit_lines("/proc/self/mountinfo", NULL);
+	unsigned fds = kit_fds(),
+		 mounts = kit_lines("/proc/self/mountinfo", ((struct kit *)*state)->dir);
 	struct kit_run *k;
 
 	for (int i = 0; i < 20; i++) {
@@ -673,7 +674,7 @@ static void test_leaves_nothing(void **state)
 		kit_done(k);
 	}
 	assert_int_equal(kit_fds(), fds);
-	assert_int_equal(kit_lines("/proc/self/mountinfo", NULL), mounts);
+	assert_int_equal(kit_lines("/proc/self/mountinfo", ((struct kit *)*state)->dir), mounts);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG | __WALL), -1);
 }
 

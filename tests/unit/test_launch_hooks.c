@@ -230,49 +230,63 @@ static void test_seccomp_listener(void **state)
 
 static void test_net_devices(void **state)
 {
+	char a[16], b[16], ap[20], bp[20], lin[512];
 	struct kit_run *k = kit_new();
 
-	if (kit_try("ip link add dvl0 type veth peer name dvl0p 2>/dev/null"))
+	/* names of this process' own, as tests may run side by side */
+	snprintf(a, sizeof(a), "dva%d", (int)getpid());
+	snprintf(b, sizeof(b), "dvb%d", (int)getpid());
+	snprintf(ap, sizeof(ap), "%sp", a);
+	snprintf(bp, sizeof(bp), "%sp", b);
+	snprintf(lin, sizeof(lin), "ip link add %s type veth peer name %s 2>/dev/null", a, ap);
+	if (kit_try(lin))
 		skip(); /* neither may we, nor can the kernel, make one to be moved */
 	kit_system(
-		"ip addr add 10.99.0.1/24 dev dvl0 && ip addr add fd00:99::1/64 dev dvl0 && ip link add dvl1 type veth peer name dvl1p && "
-		"ip link set dvl0p up && ip link set dvl0 up");
+		"ip addr add 10.99.0.1/24 dev %s && ip addr add fd00:99::1/64 dev %s && "
+		"ip link add %s type veth peer name %s && ip link set %s up && ip link set %s up",
+		a, a, b, bp, ap, a);
+	snprintf(lin, sizeof(lin),
+		 ",\"netDevices\":{\"%s\":{\"name\":\"ctr0\"},\"%s\":{}},"
+		 "\"sysctl\":{\"net/ipv4/conf/ctr0/forwarding\":\"1\"}",
+		 a, b);
 	kit_run(k, *state,
-		&(struct kit_parts){
-			.ns = KIT_NS ",{\"type\":\"network\"}",
-			.lin = ",\"netDevices\":{\"dvl0\":{\"name\":\"ctr0\"},\"dvl1\":{}},"
-			       "\"sysctl\":{\"net/ipv4/conf/ctr0/forwarding\":\"1\"}",
-			.sh = "ip -o addr; ip -o link | grep -c UP; ip -o link; cat /proc/sys/net/ipv4/conf/ctr0/forwarding" });
+		&(struct kit_parts){ .ns = KIT_NS ",{\"type\":\"network\"}",
+				     .lin = lin,
+				     .sh = "ip -o addr; ip -o link | grep -c UP; ip -o link; "
+					   "cat /proc/sys/net/ipv4/conf/ctr0/forwarding" });
 	kit_ok(k);
 	kit_has(k, "ctr0    inet 10.99.0.1/24");
 	kit_has(k, "ctr0    inet6 fd00:99::1/64");
-	kit_has(k, "dvl1@");
+	kit_has(k, b);
 	kit_has(k, "ctr0@");
 	kit_has(k, "\n3\n"); /* lo and both */
 	kit_has(k, "\n1\n");
 	kit_done(k);
-	assert_int_equal(if_nametoindex("dvl0"), 0);
-	for (int i = 0; i < 100 && (if_nametoindex("dvl0p") || if_nametoindex("dvl1p")); i++)
+	assert_int_equal(if_nametoindex(a), 0);
+	for (int i = 0; i < 100 && (if_nametoindex(ap) || if_nametoindex(bp)); i++)
 		usleep(20000); /* the kernel ends network namespaces at its leisure */
 
 	/* one that is not there: the other comes back as it was */
-	kit_system(
-		"ip link add dvl0 type veth peer name dvl0p && ip addr add 10.99.0.1/24 dev dvl0 && ip link set dvl0 up");
+	kit_system("ip link add %s type veth peer name %s && ip addr add 10.99.0.1/24 dev %s && "
+		   "ip link set %s up",
+		   a, ap, a, a);
 	k = kit_new();
+	snprintf(lin, sizeof(lin), ",\"netDevices\":{\"%s\":{\"name\":\"ctr0\"},\"no-such\":{}}",
+		 a);
 	kit_run(k, *state,
-		&(struct kit_parts){
-			.ns = KIT_NS ",{\"type\":\"network\"}",
-			.lin = ",\"netDevices\":{\"dvl0\":{\"name\":\"ctr0\"},\"no-such\":{}}" });
+		&(struct kit_parts){ .ns = KIT_NS ",{\"type\":\"network\"}", .lin = lin });
 	assert_true(k->r < 0);
 	assert_non_null(strstr(k->fault.message, "no-such"));
 	assert_int_equal(k->fault.code, FAULT_NOT_FOUND);
 	kit_done(k);
-	assert_true(if_nametoindex("dvl0") > 0);
+	assert_true(if_nametoindex(a) > 0);
 	kit_system(
-		"ip -o addr show dev dvl0 | grep -q 10.99.0.1/24 && ip link show dvl0 | grep -q UP && ip link del dvl0");
+		"ip -o addr show dev %s | grep -q 10.99.0.1/24 && ip link show %s | grep -q UP && "
+		"ip link del %s",
+		a, a, a);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG | __WALL), -1);
 	k = kit_new();
-	kit_run(k, *state, &(struct kit_parts){ .lin = ",\"netDevices\":{\"dvl0\":{}}" });
+	kit_run(k, *state, &(struct kit_parts){ .lin = ",\"netDevices\":{\"dv0\":{}}" });
 	assert_true(k->at_new);
 	kit_done(k);
 }

@@ -4,8 +4,6 @@
 
 #include <sys/mount.h>
 
-#include "runtime/cgroup.h"
-
 static struct kit_run *start(const struct kit *kit, struct kit_parts *p)
 {
 	struct kit_run *k = kit_new();
@@ -166,14 +164,14 @@ static void test_exec_fewer_namespaces(void **state)
 
 static void test_exec_cgroup(void **state)
 {
-	struct cgroup_host *host = NULL;
-	struct fault f = { 0 };
+	char parent[64], path[80];
+	struct cgroup_host *host = kit_cgroups(parent, sizeof(parent));
 	struct kit_run *in, *k;
 	json_object *j;
 
-	assert_int_equal(cgroup_host_new(&host, "/davit-launch-test", &f), 0);
+	snprintf(path, sizeof(path), ":%s/a\n", parent);
 	in = kit_new();
-	assert_int_equal(cgroup_create(host, "/davit-launch-test/b", NULL, &in->cgroup, &f), 0);
+	in->cgroup = kit_cgroup(host, parent);
 	in->stay = true;
 	kit_run(in, *state, &(struct kit_parts){ .args = "[\"/bin/sleep\",\"1000\"]" });
 	assert_true(in->started);
@@ -192,20 +190,16 @@ static void test_exec_cgroup(void **state)
 
 		for (const char *p = k->out; (p = strchr(p, '\n')); p++)
 			lines++;
-		for (const char *p = k->out; (p = strstr(p, ":/davit-launch-test/b\n")); p++)
+		for (const char *p = k->out; (p = strstr(p, path)); p++)
 			inside++;
 		assert_int_equal(lines, inside);
 	}
 	kit_done(k);
 	kill(in->pid, SIGKILL);
 	kit_reap(in);
-	assert_int_equal(cgroup_remove(in->cgroup, &f), 0);
-	cgroup_free(in->cgroup);
+	kit_cgroup_end(in->cgroup);
 	kit_done(in);
-	cgroup_prune(host, "");
-	cgroup_host_free(host);
-	kit_system(
-		"for d in /sys/fs/cgroup/*/davit-launch-test; do rmdir $d 2>/dev/null; done; true");
+	kit_cgroups_end(host, parent);
 }
 
 #define MAPS                                                                                       \
@@ -263,17 +257,14 @@ static void test_user_namespace(void **state)
 static void test_user_cgroup_and_stdio(void **state)
 {
 	const struct kit *kit = *state;
-	struct cgroup_host *host = NULL;
-	struct fault f = { 0 };
-	char root[128];
+	char root[128], parent[64];
+	struct cgroup_host *host = kit_cgroups(parent, sizeof(parent));
 
 	snprintf(root, sizeof(root), "%s/userroot", kit->dir);
-	assert_int_equal(cgroup_host_new(&host, "/davit-launch-test", &f), 0);
 	for (int own = 0; own < 2; own++) {
 		struct kit_run *k = kit_new();
 
-		assert_int_equal(cgroup_create(host, "/davit-launch-test/u", NULL, &k->cgroup, &f),
-				 0);
+		k->cgroup = kit_cgroup(host, parent);
 		kit_run(k, kit,
 			&(struct kit_parts){
 				.root = root,
@@ -287,14 +278,10 @@ static void test_user_cgroup_and_stdio(void **state)
 		kit_ok(k);
 		kit_has(k, "1\n");
 		kit_has(k, "again\n");
-		assert_int_equal(cgroup_remove(k->cgroup, &f), 0);
-		cgroup_free(k->cgroup);
+		kit_cgroup_end(k->cgroup);
 		kit_done(k);
 	}
-	cgroup_prune(host, "");
-	cgroup_host_free(host);
-	kit_system(
-		"for d in /sys/fs/cgroup/*/davit-launch-test; do rmdir $d 2>/dev/null; done; true");
+	kit_cgroups_end(host, parent);
 }
 
 static void test_user_terminal_and_exec(void **state)
@@ -405,7 +392,7 @@ static void test_user_rootfs_list(void **state)
 	struct launch_mount mount = {
 		.type = "overlay", .source = "overlay", .options = overlay, .n_options = 3
 	};
-	unsigned mounts = kit_lines("/proc/self/mountinfo", NULL);
+	unsigned mounts = kit_lines("/proc/self/mountinfo", ((struct kit *)*state)->dir);
 	struct kit_run *k = kit_new();
 
 	kit_system("cd %s && mkdir -p uup uwk ump && chmod 700 ump && chown 100000:200000 uup",
@@ -436,7 +423,7 @@ static void test_user_rootfs_list(void **state)
 	assert_true(k->r < 0);
 	assert_string_equal(k->fault.step, "mount rootfs");
 	kit_done(k);
-	assert_int_equal(kit_lines("/proc/self/mountinfo", NULL), mounts);
+	assert_int_equal(kit_lines("/proc/self/mountinfo", ((struct kit *)*state)->dir), mounts);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG | __WALL), -1);
 }
 

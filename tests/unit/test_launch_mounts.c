@@ -5,8 +5,6 @@
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
 
-#include "runtime/cgroup.h"
-
 static void test_readonly_root(void **state)
 {
 	struct kit_run *k = kit_new();
@@ -376,7 +374,7 @@ static void test_propagation(void **state)
 	const struct kit *kit = *state;
 	static const char *const kinds[] = { "shared",	"rslave",   "slave",
 					     "private", "rprivate", "unbindable" };
-	unsigned before = kit_lines("/proc/self/mountinfo", NULL);
+	unsigned before = kit_lines("/proc/self/mountinfo", ((struct kit *)*state)->dir);
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		struct kit_run *k = kit_new();
@@ -395,7 +393,7 @@ static void test_propagation(void **state)
 		kit_done(k);
 	}
 	/* nothing of it reached the host */
-	assert_int_equal(kit_lines("/proc/self/mountinfo", NULL), before);
+	assert_int_equal(kit_lines("/proc/self/mountinfo", ((struct kit *)*state)->dir), before);
 }
 
 static void test_rootfs_list(void **state)
@@ -519,15 +517,14 @@ static void test_cgroup_mount(void **state)
 	static const char *const mount =
 		",{\"destination\":\"/sys\",\"type\":\"sysfs\",\"options\":[\"ro\"]},"
 		"{\"destination\":\"/sys/fs/cgroup\",\"type\":\"cgroup\",\"options\":[\"nosuid\",\"noexec\",\"ro\"]}";
-	struct cgroup_host *host = NULL;
-	struct fault f = { 0 };
+	char parent[64], own_path[80];
+	struct cgroup_host *host = kit_cgroups(parent, sizeof(parent));
 
-	assert_int_equal(cgroup_host_new(&host, "/davit-launch-test", &f), 0);
+	snprintf(own_path, sizeof(own_path), ":%s/a\n", parent);
 	for (int own = 0; own < 2; own++) {
 		struct kit_run *k = kit_new();
 
-		if (cgroup_create(host, "/davit-launch-test/a", NULL, &k->cgroup, &f) < 0)
-			fail_msg("%s", f.message);
+		k->cgroup = kit_cgroup(host, parent);
 		kit_run(k, *state,
 			&(struct kit_parts){
 				.ns = own ? KIT_NS ",{\"type\":\"network\"},{\"type\":\"cgroup\"}"
@@ -537,7 +534,7 @@ static void test_cgroup_mount(void **state)
 				      "cat /sys/fs/cgroup/pids/cgroup.procs; touch /sys/fs/cgroup/x 2>&1; "
 				      "mkdir /sys/fs/cgroup/pids/x 2>&1; true" });
 		kit_ok(k);
-		kit_has(k, own ? ":/\n" : ":/davit-launch-test/a\n");
+		kit_has(k, own ? ":/\n" : own_path);
 		kit_has(k, "Read-only");
 		if (cgroup_host_layout(host) != CGROUP_V2) {
 			kit_has(k, "pids\n");
@@ -545,15 +542,11 @@ static void test_cgroup_mount(void **state)
 			/* init itself is in it, and nothing outside of the container */
 			kit_has(k, "\n1\n");
 		}
-		assert_null(strstr(k->out, own ? "davit-launch-test/a " : "process_api"));
-		assert_int_equal(cgroup_remove(k->cgroup, &f), 0);
-		cgroup_free(k->cgroup);
+		assert_null(strstr(k->out, own ? "davit-launch-" : "process_api"));
+		kit_cgroup_end(k->cgroup);
 		kit_done(k);
 	}
-	cgroup_prune(host, "");
-	cgroup_host_free(host);
-	kit_system(
-		"for d in /sys/fs/cgroup/*/davit-launch-test; do rmdir $d 2>/dev/null; done; true");
+	kit_cgroups_end(host, parent);
 }
 
 int main(void)
