@@ -46,8 +46,9 @@ static int check_caps(struct plan *p, struct fault *f)
 	if (r < 0)
 		return r;
 	/*
-	 * The kernel holds in the ambient set only what is permitted and inheritable. What else a spec names there has never had an effect in any
-	 * runtime, and the specs that runc and crun write by default have such.
+	 * The kernel holds in the ambient set only what is permitted and inheritable. What else a
+	 * spec names there has no effect in any runtime, and the specs that runc and crun write by
+	 * default have such.
 	 */
 	p->caps.ambient &= p->caps.permitted & p->caps.inheritable;
 	/* in a user namespace of its own everything is there to be given */
