@@ -128,6 +128,25 @@ def test_own_method_and_arguments(davit):
     assert params[-1]["subscription"] == sub["subscription"]
 
 
+def test_methods_of_neovim_get_the_event_in_their_list_of_arguments(davit):
+    """nvim_exec_lua and nvim_call_function take (what, [arguments]); everybody else gets args + [event]."""
+    client = davit.client()
+    for method, args, expected in (
+        ("nvim_exec_lua", ["f(...)"], lambda e: ["f(...)", [e]]),
+        ("nvim_exec_lua", ["f(...)", []], lambda e: ["f(...)", [e]]),
+        ("nvim_call_function", ["f", [1]], lambda e: ["f", [1, e]]),
+        ("nvim_set_var", ["last"], lambda e: ["last", e]),
+        ("other", ["f(...)", []], lambda e: ["f(...)", [], e]),
+    ):
+        sub = client.send_raw("events.subscribe", [{"method": method, "args": args}]).result()
+        davit.call("events.publish", topic="/a", event={})
+        got, params = client.notification()
+        event = params[-1][-1] if isinstance(params[-1], list) else params[-1]
+        assert (got, params) == (method, expected(event))
+        assert event["subscription"] == sub["subscription"]
+        client.call("events.unsubscribe", subscription=sub["subscription"])
+
+
 def test_answer_comes_before_the_first_event(davit):
     publish(davit, 100)
     client = davit.client()
