@@ -148,10 +148,10 @@ static void leave_cgroups(void)
 }
 
 /* In the grandchild. Does not return. */
-static void become_daemon(int ready, int log, char **env)
+static void become_daemon(int ready, int log, const char *sock, char **env)
 {
-	static char program[] = "davit", verb[] = "serve";
-	char *argv[] = { program, verb, NULL };
+	/* The variable would do; the word tells who lists processes which daemon this is. */
+	const char *const argv[] = { "davit", "serve", "--socket", sock, NULL };
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
 	sigset_t none;
 	int null;
@@ -173,12 +173,12 @@ static void become_daemon(int ready, int log, char **env)
 	    dup2(log, 2) < 0 || dup2(ready, READY_FD) < 0)
 		_exit(CLI_EXIT_DAVIT);
 	close_range(READY_FD + 1, ~0u, 0);
-	execve("/proc/self/exe", argv, env);
+	execve("/proc/self/exe", (char *const *)argv, env);
 	dprintf(READY_FD, "cannot execute davit: %s\n", strerrordesc_np(errno));
 	_exit(CLI_EXIT_DAVIT);
 }
 
-static int spawn(int ready, int log, char **env, struct fault *f)
+static int spawn(int ready, int log, const char *sock, char **env, struct fault *f)
 {
 	pid_t pid, ended;
 	int status;
@@ -190,7 +190,7 @@ static int spawn(int ready, int log, char **env, struct fault *f)
 		setsid();
 		pid = fork();
 		if (pid == 0)
-			become_daemon(ready, log, env);
+			become_daemon(ready, log, sock, env);
 		_exit(pid < 0);
 	}
 	do
@@ -267,7 +267,7 @@ int autostart(const struct cli *cli, struct fault *f)
 	if (pipe2(ready, O_CLOEXEC) < 0)
 		return fault_sys(f, errno, "making a pipe", NULL);
 	env = daemon_env(cli);
-	r = spawn(ready[1], log, env, f);
+	r = spawn(ready[1], log, sock, env, f);
 	env_free(env);
 	close(ready[1]);
 	if (r == 0)

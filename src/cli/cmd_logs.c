@@ -215,20 +215,50 @@ static void rotated(struct reader *r)
 	read_on(r);
 }
 
-static int watch(const char *path, struct fault *f)
+/*
+ * Watches the file and its folder or, as long as that is not there (nothing has been written yet),
+ * the nearest one above it. Called again after each event. 0 or -errno.
+ */
+static int arm(int fd, const char *path)
 {
 	char *folder CLEANUP_FREE = mem_strdup(path);
+	int missing = 0, now;
+
+	do {
+		/* Once more from below: what is missing may have been made before its parent was watched. */
+		now = 0;
+		strcpy(folder, path);
+		for (;;) {
+			char *slash = strrchr(folder, '/');
+
+			if (!slash)
+				return -ENOENT;
+			slash[slash == folder] = '\0';
+			if (inotify_add_watch(fd, folder, IN_CREATE | IN_MOVED_TO) >= 0)
+				break;
+			if (errno != ENOENT || slash == folder)
+				return -errno;
+			now++;
+		}
+		if (now == missing)
+			break;
+		missing = now;
+	} while (missing);
+	if (inotify_add_watch(fd, path, IN_MODIFY) < 0 && errno != ENOENT)
+		return -errno;
+	return 0;
+}
+
+static int watch(const char *path, struct fault *f)
+{
 	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	int r = fd < 0 ? -errno : arm(fd, path);
 
-	*strrchr(folder, '/') = '\0';
-	if (fd < 0 || inotify_add_watch(fd, folder, IN_CREATE | IN_MOVED_TO) < 0) {
-		int r = fault_sys(f, errno, "watching the log", path);
-
+	if (r < 0) {
+		fault_sys(f, -r, "watching the log", path);
 		fd_close(&fd);
 		return r;
 	}
-	/* Not there yet: its creation tells. */
-	(void)inotify_add_watch(fd, path, IN_MODIFY);
 	return fd;
 }
 
@@ -240,7 +270,9 @@ static void on_inotify(struct reader *r, int fd)
 		;
 	read_on(r);
 	rotated(r);
-	(void)inotify_add_watch(fd, r->path, IN_MODIFY);
+	/* Fails only for lack of memory or watches; the next event of what is watched tries again. */
+	(void)arm(fd, r->path);
+	rotated(r);
 	read_on(r);
 }
 

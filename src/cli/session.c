@@ -215,6 +215,14 @@ static void resize(struct session *s)
 	request(s, "tasks.resize_pty", p);
 }
 
+/* The container's terminal has made its line ends already: ours must not do it again. */
+static int set_raw(struct session *s)
+{
+	if (s->raw_wanted)
+		return tty_raw(STDIN_FILENO, false);
+	return isatty(STDOUT_FILENO) ? tty_raw(STDOUT_FILENO, true) : 0;
+}
+
 /* Suspends this program with the terminal as it was before. */
 static void suspend(struct session *s)
 {
@@ -223,7 +231,7 @@ static void suspend(struct session *s)
 	tty_restore();
 	raise(SIGSTOP);
 	if (raw)
-		tty_raw(STDIN_FILENO);
+		set_raw(s);
 	resize(s);
 }
 
@@ -377,8 +385,8 @@ int session_loop(struct session *s, json_object **answer, struct fault *f)
 {
 	int r;
 
-	if (s->raw_wanted && s->stream >= 0) {
-		r = tty_raw(STDIN_FILENO);
+	if (s->tty && s->stream >= 0) {
+		r = set_raw(s);
 		if (r < 0)
 			return fault_sys(f, -r, "setting the terminal to raw mode", NULL);
 		resize(s); /* it may have changed since the task was made */

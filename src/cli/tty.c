@@ -48,7 +48,7 @@ bool tty_is_raw(void)
 	return raw_fd >= 0;
 }
 
-int tty_raw(int fd)
+int tty_raw(int fd, bool output_only)
 {
 	static const int deadly[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS };
 	static bool prepared;
@@ -66,7 +66,10 @@ int tty_raw(int fd)
 		prepared = true;
 	}
 	raw = saved;
-	cfmakeraw(&raw);
+	if (output_only)
+		raw.c_oflag &= ~(tcflag_t)OPOST;
+	else
+		cfmakeraw(&raw);
 	raw_fd = fd;
 	if (tcsetattr(fd, TCSADRAIN, &raw) < 0) {
 		raw_fd = -1;

@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Raw mode on fd, undone by tty_restore, at exit, and when the program crashes. 0 or -errno. */
-int tty_raw(int fd);
+/* Raw mode on fd (with output_only: output passes unchanged, input stays as it is), undone by tty_restore, at exit, and when the program crashes. 0 or -errno. */
+int tty_raw(int fd, bool output_only);
 void tty_restore(void); /* also when it never was raw */
 bool tty_is_raw(void);
 /* Size of the first of stdout, stdin, stderr that is a terminal; false when none is. */
