@@ -138,7 +138,7 @@ def test_methods_of_neovim_get_the_event_in_their_list_of_arguments(davit):
         ("nvim_set_var", ["last"], lambda e: ["last", e]),
         ("other", ["f(...)", []], lambda e: ["f(...)", [], e]),
     ):
-        sub = client.send_raw("events.subscribe", [{"method": method, "args": args}]).result()
+        sub = client.send_raw("events.subscribe", [{"method": method, "args": args, "filters": ["topic==/a"]}]).result()
         davit.call("events.publish", topic="/a", event={})
         got, params = client.notification()
         event = params[-1][-1] if isinstance(params[-1], list) else params[-1]
