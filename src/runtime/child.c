@@ -214,7 +214,7 @@ static void keep_fd(int *keep, size_t *n, int fd)
 
 static void close_what_is_not_ours(struct child *c, const struct plan *p)
 {
-	int keep[PLAN_FDS + 32];
+	int keep[PLAN_FDS + 32] = { 0 };
 	size_t n = 0;
 
 	for (int fd = 0; fd < 3; fd++)

@@ -88,7 +88,7 @@ static char *add_octal(char *to, mode_t mode)
 
 static int mount_fs(struct plan_mount *m, int target, int at)
 {
-	char data[DATA_BYTES], path[64] = "/proc/self/fd/";
+	char data[DATA_BYTES] = "mode=", path[64] = "/proc/self/fd/";
 	const char *text = m->data;
 
 	if (m->dir_mode) {
@@ -96,7 +96,6 @@ static int mount_fs(struct plan_mount *m, int target, int at)
 
 		if (fstat(target, &st) < 0)
 			return -errno;
-		child_copy(data, sizeof(data), "mode=");
 		add_octal(data + 5, st.st_mode & 07777);
 		if (*m->data)
 			child_add(data, sizeof(data), ",");

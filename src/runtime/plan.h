@@ -189,8 +189,8 @@ struct plan {
 	const struct spec *spec;
 	const char *id, *bundle;
 	struct plan_mount *late; /* tmpfs that become read-only when all is in them */
-	struct plan *
-		outer; /* mounts the rootfs list with the host's rights, for a container with a user namespace */
+	/* mounts the rootfs list with the host's rights, for a container with a user namespace */
+	struct plan *outer;
 
 	pid_t join_pid;
 	int userns; /* the last id-mapped mount's, while the plan's files are opened; -1 */
