@@ -2,8 +2,8 @@
 /*
  * One binary: `davit serve` is the daemon, everything else a command of the client
  *
- * The daemon first executes itself again from a sealed copy in memory (core/memfd.h); the guardian then runs in this process and the
- * reactor in a fork of it.
+ * The daemon first executes itself again from a sealed copy in memory (core/memfd.h); the guardian
+ * then runs in this process and the reactor in a fork of it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,9 @@
 #include "core/memfd.h"
 #include "core/reactor.h"
 
-/* What is wrong before there is a log: one line, also to who waits for the daemon to become ready. */
+/*
+ * What is wrong before there is a log: one line, also to who waits for the daemon to become ready.
+ */
 static int refuse(const struct fault *f)
 {
 	const char *fd = getenv("DAVIT_READY_FD");

@@ -2,8 +2,9 @@
 /*
  * Changes of one record, one after the other
  *
- * A change of a stored record takes several steps over worker threads. Those of one record wait for each other here, in the order
- * they were asked for, so that each starts from what the former has left.
+ * A change of a stored record takes several steps over worker threads. Those of one record wait for
+ * each other here, in the order they were asked for, so that each starts from what the former has
+ * left.
  */
 #pragma once
 
@@ -26,7 +27,10 @@ static inline void change_add(struct change_queue *q, struct change *c)
 		c->start(c);
 }
 
-/* The change at the head is finished: takes it out. Then, when nothing else is to be done with the record first, change_next. */
+/*
+ * The change at the head is finished: takes it out. Then, when nothing else is to be done with the
+ * record first, change_next.
+ */
 static inline void change_remove(struct change_queue *q)
 {
 	STAILQ_REMOVE_HEAD(q, link);

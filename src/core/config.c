@@ -2,9 +2,10 @@
 /*
  * The options of `davit serve`
  *
- * A table has a row an option: its name, the variable that stands in for it, its default and where its text goes. Numbers and
- * paths are read from the texts afterwards, so that a mistake in the environment is reported as one on the command line is.
- * Everything in the result is malloc'ed and never NULL. Runs before the guardian forks, so it uses nothing but libc.
+ * A table has a row an option: its name, the variable that stands in for it, its default and where
+ * its text goes. Numbers and paths are read from the texts afterwards, so that a mistake in the
+ * environment is reported as one on the command line is. Everything in the result is malloc'ed and
+ * never NULL. Runs before the guardian forks, so it uses nothing but libc.
  */
 #include "core/config.h"
 
@@ -76,7 +77,10 @@ const char *config_usage(void)
 	return usage;
 }
 
-/* The option that argv[*i] names; *value is its text and *i stands on the last word used. -1: none such, -2: no value. */
+/*
+ * The option that argv[*i] names; *value is its text and *i stands on the last word used. -1: none
+ * such, -2: no value.
+ */
 static int option_read(int argc, char **argv, int *i, const char **value)
 {
 	const char *arg = argv[*i];
@@ -133,16 +137,20 @@ int config_size(const char *text, uint64_t *bytes)
 	if (errno)
 		return -EINVAL;
 	switch (*end) {
-	case 'k': case 'K':
+	case 'k':
+	case 'K':
 		shift = 10;
 		break;
-	case 'm': case 'M':
+	case 'm':
+	case 'M':
 		shift = 20;
 		break;
-	case 'g': case 'G':
+	case 'g':
+	case 'G':
 		shift = 30;
 		break;
-	case 't': case 'T':
+	case 't':
+	case 'T':
 		shift = 40;
 		break;
 	}
@@ -218,7 +226,8 @@ static int take_values(struct config_start *out, const char *const *v, struct fa
 	int r;
 
 	if (log_level_parse(v[OPT_LOG_LEVEL], &out->log_level) < 0)
-		return bad(f, OPT_LOG_LEVEL, v[OPT_LOG_LEVEL], "error, warn, info or debug is needed");
+		return bad(f, OPT_LOG_LEVEL, v[OPT_LOG_LEVEL],
+			   "error, warn, info or debug is needed");
 	r = path_read(f, OPT_ROOT, v[OPT_ROOT], &c->root);
 	if (r < 0)
 		return r;
@@ -236,13 +245,17 @@ static int take_values(struct config_start *out, const char *const *v, struct fa
 	if (!v[OPT_CRIU][0])
 		return bad(f, OPT_CRIU, "", "a program is needed");
 	if (!cgroup_path_ok(v[OPT_CGROUP_PARENT]))
-		return bad(f, OPT_CGROUP_PARENT, v[OPT_CGROUP_PARENT], "must begin with '/' and have no '..'");
+		return bad(f, OPT_CGROUP_PARENT, v[OPT_CGROUP_PARENT],
+			   "must begin with '/' and have no '..'");
 	if (v[OPT_METRICS][0])
-		return bad(f, OPT_METRICS, v[OPT_METRICS], "this version has no metrics page; server.stats has the numbers");
-	r = size_read(f, OPT_JOURNAL_SIZE, v[OPT_JOURNAL_SIZE], LIMIT_JOURNAL_BYTES_MIN, &c->journal_size);
+		return bad(f, OPT_METRICS, v[OPT_METRICS],
+			   "this version has no metrics page; server.stats has the numbers");
+	r = size_read(f, OPT_JOURNAL_SIZE, v[OPT_JOURNAL_SIZE], LIMIT_JOURNAL_BYTES_MIN,
+		      &c->journal_size);
 	if (r < 0)
 		return r;
-	r = size_read(f, OPT_CHECKPOINT_BUFFER, v[OPT_CHECKPOINT_BUFFER], 1u << 20, &c->checkpoint_buffer);
+	r = size_read(f, OPT_CHECKPOINT_BUFFER, v[OPT_CHECKPOINT_BUFFER], 1u << 20,
+		      &c->checkpoint_buffer);
 	if (r < 0)
 		return r;
 	c->group = strdup(v[OPT_GROUP]);
@@ -282,7 +295,8 @@ int config_parse(struct config_start *out, int argc, char **argv, int index, str
 			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "%s needs a value", argv[i]);
 		if (o < 0)
 			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
-					 "davit serve does not know '%s'; see davit serve --help", argv[i]);
+					 "davit serve does not know '%s'; see davit serve --help",
+					 argv[i]);
 		values[o] = value;
 	}
 	r = take_values(out, values, f);

@@ -2,12 +2,14 @@
 /*
  * Containers: the records in memory
  *
- * One table of all, in the order of namespace and id, so that a namespace is walked in order and a list goes on behind the
- * last key. A container has one stored record, an immutable block that a change replaces as a whole: so a worker can
- * write the block down while readers use it. Specs, by far the largest part, are compressed and shared (spec_blob.h).
+ * One table of all, in the order of namespace and id, so that a namespace is walked in order and a
+ * list goes on behind the last key. A container has one stored record, an immutable block that a
+ * change replaces as a whole: so a worker can write the block down while readers use it. Specs, by
+ * far the largest part, are compressed and shared (spec_blob.h).
  *
- * A container is in the table from the moment somebody asks to create it, which reserves its id, but readers see it only while it is
- * `live`: not before its creation is committed, and not any more while its deletion is under way.
+ * A container is in the table from the moment somebody asks to create it, which reserves its id,
+ * but readers see it only while it is `live`: not before its creation is committed, and not any
+ * more while its deletion is under way.
  */
 #include "core/container_internal.h"
 
@@ -49,9 +51,10 @@ static size_t text_size(const char *text)
 
 struct record *record_new(const struct db_container *row, struct spec_blob *spec)
 {
-	size_t size = sizeof(struct record) + row->n_labels * sizeof(struct db_label) + row->extensions_size +
-		      text_size(row->image) + text_size(row->runtime) + text_size(row->snapshotter) +
-		      text_size(row->snapshot_key) + text_size(row->bundle);
+	size_t size = sizeof(struct record) + row->n_labels * sizeof(struct db_label) +
+		      row->extensions_size + text_size(row->image) + text_size(row->runtime) +
+		      text_size(row->snapshotter) + text_size(row->snapshot_key) +
+		      text_size(row->bundle);
 	struct db_label *labels;
 	struct record *r;
 	char *at;
@@ -176,7 +179,8 @@ static int load_one(void *user, const struct db_container *row)
 	r = spec_blob_load(d->containers->specs, row->spec, row->spec_size, &spec);
 	if (r == -EINVAL) {
 		/* one bad row must not keep all others away */
-		log_error("the container %s/%s has no readable spec and is left out", row->ns, row->id);
+		log_error("the container %s/%s has no readable spec and is left out", row->ns,
+			  row->id);
 		return 0;
 	}
 	if (r < 0)
@@ -208,7 +212,8 @@ int containers_new(struct davit *d)
 		return r;
 	r = db_container_each(d->db, load_one, d, &f);
 	if (r < 0)
-		log_error("the containers cannot be read: %s", f.message[0] ? f.message : strerror(-r));
+		log_error("the containers cannot be read: %s",
+			  f.message[0] ? f.message : strerror(-r));
 	return r;
 }
 

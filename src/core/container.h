@@ -2,8 +2,9 @@
 /*
  * Containers and namespaces: the records, in memory and in the database
  *
- * The reactor's copy is the truth for readers; a change is answered after the store thread has committed it. Equal
- * specs share one compressed copy (by digest), so that a thousand containers of one kind cost a thousand small records.
+ * The reactor's copy is the truth for readers; a change is answered after the store thread has
+ * committed it. Equal specs share one compressed copy (by digest), so that a thousand containers of
+ * one kind cost a thousand small records.
  */
 #pragma once
 
@@ -35,7 +36,10 @@ const char *container_bundle(const struct container *c); /* "" for none */
 const char *container_runtime(const struct container *c); /* "" for davit's own */
 /* Label's value or NULL. */
 const char *container_label(const struct container *c, const char *key);
-/* The spec's zstd frame, shared: may be given to a job; spec_blob_put when done. Thread-safe counting. */
+/*
+ * The spec's zstd frame, shared: may be given to a job; spec_blob_put when done. Thread-safe
+ * counting.
+ */
 struct spec_blob;
 struct spec_blob *container_spec(struct container *c); /* a reference */
 void spec_blob_put(struct spec_blob *b);
@@ -47,8 +51,14 @@ struct containers_stats {
 };
 void containers_get_stats(struct davit *d, struct containers_stats *out);
 
-/* The container's task, NULL for none. Set by core/task.c. A container with a task cannot be deleted. */
+/*
+ * The container's task, NULL for none. Set by core/task.c. A container with a task cannot be
+ * deleted.
+ */
 struct task *container_task(const struct container *c);
 void container_set_task(struct container *c, struct task *t);
-/* Removes the record as containers.delete does, for nobody's request; what fails is logged. The container has no task any more. */
+/*
+ * Removes the record as containers.delete does, for nobody's request; what fails is logged. The
+ * container has no task any more.
+ */
 void container_discard(struct davit *d, struct container *c);

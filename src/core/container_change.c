@@ -3,15 +3,20 @@
  * Creating, updating and deleting a container
  *
  * A change goes through steps; between them the reactor does other things:
- *   turn      its predecessors on the same container are done (change.h): the request is checked against the record of now
- *   prepare   on a worker, when there is a spec to read: JSON, checks, compression, and the form in which the answer has it
+ *   turn      its predecessors on the same container are done (change.h): the request is checked
+ *             against the record of now
+ *   prepare   on a worker, when there is a spec to read: JSON, checks, compression, and the form in
+ *             which the answer has it
  *   store     on the store thread: the row is committed
- *   event     back on the reactor: the event is written to the journal, the new record is put in place, the answer goes out
- *   undo      on the store thread, only when the event could not be written: the row is as it was before
+ *   event     back on the reactor: the event is written to the journal, the new record is put in
+ *             place, the answer goes out
+ *   undo      on the store thread, only when the event could not be written: the row is as it was
+ *             before
  * A failure at any step leaves the record, in memory and in the database, as it was.
  *
- * What workers read of the request (the spec as it was decoded, strings) lies in the request's zone, which lives until the answer;
- * no cancellation is registered, so the answer is always this file's.
+ * What workers read of the request (the spec as it was decoded, strings) lies in the request's
+ * zone, which lives until the answer; no cancellation is registered, so the answer is always this
+ * file's.
  */
 #include "core/container_internal.h"
 
@@ -85,7 +90,8 @@ static int spec_read(struct container_change *ch, json_object **json)
 	}
 	if (mp_str(ch->spec, &text, &size)) {
 		if (size > LIMIT_SPEC_BYTES) {
-			fault_set(&ch->fault, FAULT_RESOURCE_EXHAUSTED, EFBIG, "the text is larger than %u bytes", LIMIT_SPEC_BYTES);
+			fault_set(&ch->fault, FAULT_RESOURCE_EXHAUSTED, EFBIG,
+				  "the text is larger than %u bytes", LIMIT_SPEC_BYTES);
 			r = -EFBIG;
 		} else {
 			r = json_parse(text, size, json, &ch->fault);
@@ -124,7 +130,8 @@ static int prepare(struct container_change *ch)
 		return -1;
 	}
 	spec_free(spec);
-	text = json_object_to_json_string_length(json, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+	text = json_object_to_json_string_length(
+		json, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
 	if (!text)
 		return fault_sys(&ch->fault, ENOMEM, "write the spec", NULL);
 	if (spec_blob_new(ch->d->containers->specs, text, size, &ch->blob, &ch->fault) < 0)
@@ -148,7 +155,8 @@ static int store_put(struct container_change *ch, const struct record *r)
 static int store(struct container_change *ch)
 {
 	if (ch->kind == CHANGE_DELETE)
-		return db_container_delete(ch->d->db, namespace_name(ch->c->ns), ch->c->id, &ch->fault);
+		return db_container_delete(ch->d->db, namespace_name(ch->c->ns), ch->c->id,
+					   &ch->fault);
 	if (!ch->rendered.size) {
 		int r = spec_blob_render(ch->record->spec, &ch->rendered);
 
@@ -164,7 +172,8 @@ static int undo(struct container_change *ch)
 	int r;
 
 	if (ch->kind == CHANGE_CREATE)
-		r = db_container_delete(ch->d->db, namespace_name(ch->c->ns), ch->c->id, &ch->fault);
+		r = db_container_delete(ch->d->db, namespace_name(ch->c->ns), ch->c->id,
+					&ch->fault);
 	else
 		r = store_put(ch, ch->c->record);
 	if (r < 0)
@@ -219,7 +228,8 @@ static int change_emit(struct container_change *ch)
 		labels_pack(&pk, row->labels, row->n_labels);
 		mp_pack_key_str(&pk, "snapshot_key", row->snapshot_key);
 	}
-	r = mp_failed(&sb) ? -ENOMEM : event_emit(ch->d, namespace_name(ch->c->ns), topics[ch->kind], &sb);
+	r = mp_failed(&sb) ? -ENOMEM
+			   : event_emit(ch->d, namespace_name(ch->c->ns), topics[ch->kind], &sb);
 	msgpack_sbuffer_destroy(&sb);
 	return r;
 }
@@ -252,7 +262,8 @@ static void change_fail(struct container_change *ch)
 	if (ch->req)
 		ipc_reply_fault(ch->req, &ch->fault);
 	else
-		log_error("the container %s/%s: %s", namespace_name(ch->c->ns), ch->c->id, ch->fault.message);
+		log_error("the container %s/%s: %s", namespace_name(ch->c->ns), ch->c->id,
+			  ch->fault.message);
 	change_finish(ch);
 }
 
@@ -295,7 +306,8 @@ static const char *updated(struct ipc_request *req, const char *name, const char
 }
 
 /* Extensions as a packed map: those of the record with what the request says about them. */
-static int extensions_build(struct container_change *ch, const struct record *old, msgpack_sbuffer *out)
+static int extensions_build(struct container_change *ch, const struct record *old,
+			    msgpack_sbuffer *out)
 {
 	const msgpack_object *given = ipc_arg(ch->req, "extensions");
 	size_t n_mask, mark;
@@ -308,7 +320,8 @@ static int extensions_build(struct container_change *ch, const struct record *ol
 
 	msgpack_unpacked_init(&unpacked);
 	if (!all && old && old->row.extensions_size &&
-	    msgpack_unpack_next(&unpacked, old->row.extensions, old->row.extensions_size, NULL) == MSGPACK_UNPACK_SUCCESS)
+	    msgpack_unpack_next(&unpacked, old->row.extensions, old->row.extensions_size, NULL) ==
+		    MSGPACK_UNPACK_SUCCESS)
 		now = &unpacked.data;
 	mp_packer_init(&pk, out);
 	mark = mp_map_begin(out);
@@ -325,7 +338,8 @@ static int extensions_build(struct container_change *ch, const struct record *ol
 		msgpack_pack_object(&pk, kv->val);
 		count++;
 	}
-	for (uint32_t i = 0; given && given->type == MSGPACK_OBJECT_MAP && i < given->via.map.size; i++) {
+	for (uint32_t i = 0; given && given->type == MSGPACK_OBJECT_MAP && i < given->via.map.size;
+	     i++) {
 		const msgpack_object_kv *kv = &given->via.map.ptr[i];
 		bool masked = all;
 
@@ -348,7 +362,8 @@ static int extensions_build(struct container_change *ch, const struct record *ol
 }
 
 /* The new record, from the old one (NULL: from nothing) and the request. */
-static int record_build(struct container_change *ch, struct labels *labels, msgpack_sbuffer *extensions)
+static int record_build(struct container_change *ch, struct labels *labels,
+			msgpack_sbuffer *extensions)
 {
 	const struct record *old = ch->c->record;
 	struct db_container row = old ? old->row : (struct db_container){ 0 };
@@ -361,11 +376,13 @@ static int record_build(struct container_change *ch, struct labels *labels, msgp
 	if (r >= 0)
 		r = labels_update(labels, ipc_arg(req, "labels"), mask, n_mask);
 	if (r < 0)
-		return fault_set(&ch->fault, r == -EINVAL ? FAULT_INVALID_ARGUMENT : FAULT_RESOURCE_EXHAUSTED, -r,
-				 "labels (at most %u)", LIMIT_LABELS);
+		return fault_set(&ch->fault,
+				 r == -EINVAL ? FAULT_INVALID_ARGUMENT : FAULT_RESOURCE_EXHAUSTED,
+				 -r, "labels (at most %u)", LIMIT_LABELS);
 	r = extensions_build(ch, old, extensions);
 	if (r < 0)
-		return fault_set(&ch->fault, FAULT_RESOURCE_EXHAUSTED, -r, "extensions (at most %u bytes)", LIMIT_EXTENSIONS_BYTES);
+		return fault_set(&ch->fault, FAULT_RESOURCE_EXHAUSTED, -r,
+				 "extensions (at most %u bytes)", LIMIT_EXTENSIONS_BYTES);
 	row.labels = labels->v;
 	row.n_labels = labels->n;
 	row.extensions = extensions->data;
@@ -441,15 +458,18 @@ static void change_start(struct change *change)
 		return;
 	}
 	if (c->gone) {
-		ipc_reply_error(ch->req, FAULT_NOT_FOUND, "id", "there is no container '%s' in the namespace '%s'", c->id,
+		ipc_reply_error(ch->req, FAULT_NOT_FOUND, "id",
+				"there is no container '%s' in the namespace '%s'", c->id,
 				namespace_name(c->ns));
 		change_finish(ch);
 		return;
 	}
 	if (ch->kind == CHANGE_DELETE) {
 		if (c->task) {
-			ipc_reply_error(ch->req, FAULT_FAILED_PRECONDITION, "id",
-					"the container '%s' has a task; delete that first (tasks.delete)", c->id);
+			ipc_reply_error(
+				ch->req, FAULT_FAILED_PRECONDITION, "id",
+				"the container '%s' has a task; delete that first (tasks.delete)",
+				c->id);
 			change_finish(ch);
 			return;
 		}
@@ -465,7 +485,8 @@ static void change_start(struct change *change)
 	worker_submit(ch->d->workers, &ch->job);
 }
 
-static struct container_change *change_new(struct davit *d, struct ipc_request *req, enum change_kind kind)
+static struct container_change *change_new(struct davit *d, struct ipc_request *req,
+					   enum change_kind kind)
 {
 	struct container_change *ch = calloc(1, sizeof(*ch));
 
@@ -490,11 +511,13 @@ void container_request_create(struct davit *d, struct ipc_request *req)
 	struct container_change *ch;
 
 	if (container_lookup(d, name, id)) {
-		ipc_reply_error(req, FAULT_ALREADY_EXISTS, "id", "the container '%s' exists in the namespace '%s'", id, name);
+		ipc_reply_error(req, FAULT_ALREADY_EXISTS, "id",
+				"the container '%s' exists in the namespace '%s'", id, name);
 		return;
 	}
 	if (!ns) {
-		ipc_reply_error(req, FAULT_NOT_FOUND, "namespace", "there is no namespace '%s'", name);
+		ipc_reply_error(req, FAULT_NOT_FOUND, "namespace", "there is no namespace '%s'",
+				name);
 		return;
 	}
 	ch = change_new(d, req, CHANGE_CREATE);
@@ -518,7 +541,8 @@ static void request_change(struct davit *d, struct ipc_request *req, enum change
 	struct container_change *ch;
 
 	if (!c) {
-		ipc_reply_error(req, FAULT_NOT_FOUND, "id", "there is no container '%s' in the namespace '%s'", id, ns);
+		ipc_reply_error(req, FAULT_NOT_FOUND, "id",
+				"there is no container '%s' in the namespace '%s'", id, ns);
 		return;
 	}
 	ch = change_new(d, req, kind);
@@ -547,7 +571,8 @@ void container_discard(struct davit *d, struct container *c)
 	struct container_change *ch = change_new(d, NULL, CHANGE_DELETE);
 
 	if (!ch) {
-		log_error("the container %s/%s: no memory to remove it", namespace_name(c->ns), c->id);
+		log_error("the container %s/%s: no memory to remove it", namespace_name(c->ns),
+			  c->id);
 		return;
 	}
 	ch->c = c;

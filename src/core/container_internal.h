@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Containers: what container.c (the records), container_change.c (changing them) and svc_container.c (the methods) share
+ * Containers: what container.c (the records), container_change.c (changing them) and
+ * svc_container.c (the methods) share
  */
 #pragma once
 
@@ -18,7 +19,10 @@
 #include "ipc/request.h"
 #include "store/db.h"
 
-/* What is stored of a container: one block, never changed once made. row's pointers lead into the block. */
+/*
+ * What is stored of a container: one block, never changed once made. row's pointers lead into the
+ * block.
+ */
 struct record {
 	struct db_container row;
 	struct spec_blob *spec; /* a reference */
@@ -44,7 +48,9 @@ struct containers {
 
 /* ---- container.c */
 
-/* Copies what row points to, but for the spec: a reference on it is taken over when this succeeds. */
+/*
+ * Copies what row points to, but for the spec: a reference on it is taken over when this succeeds.
+ */
 struct record *record_new(const struct db_container *row, struct spec_blob *spec);
 void record_free(struct record *r);
 
@@ -54,7 +60,10 @@ struct container *container_lookup(struct davit *d, const char *ns, const char *
 struct container *container_add(struct davit *d, struct namespace *ns, const char *id);
 void container_remove(struct davit *d, struct container *c); /* out of the table */
 void container_free(struct container *c);
-/* The first of the namespace with an id behind `after` ("" for the first of all), then the next ones; NULL at the namespace's end. */
+/*
+ * The first of the namespace with an id behind `after` ("" for the first of all), then the next
+ * ones; NULL at the namespace's end.
+ */
 struct container *container_first(struct davit *d, const char *ns, const char *after);
 struct container *container_next(struct container *c);
 /* For filters: id, image, runtime.name, labels.KEY. user: the container. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The daemon's context: everything that lives as long as the reactor, passed down instead of globals
+ * The daemon's context: everything that lives as long as the reactor, passed down instead of
+ * globals
  *
  * All of it belongs to the reactor's thread, but for what a job owns.
  */

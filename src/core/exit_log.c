@@ -2,10 +2,11 @@
 /*
  * The exit log's file
  *
- * Records are appended by one write() each; there is no fsync, since the file lives as long as the boot. A record torn by a
- * crash fails its checksum and is skipped; since all have one size, what follows stays readable, and appending begins at
- * the next multiple of that size. The file is not edited when a status is acknowledged: it is emptied when none is left, and
- * written anew (beside, then renamed) when it holds many more records than are awaited.
+ * Records are appended by one write() each; there is no fsync, since the file lives as long as the
+ * boot. A record torn by a crash fails its checksum and is skipped; since all have one size, what
+ * follows stays readable, and appending begins at the next multiple of that size. The file is not
+ * edited when a status is acknowledged: it is emptied when none is left, and written anew (beside,
+ * then renamed) when it holds many more records than are awaited.
  */
 #include "core/exit_log.h"
 
@@ -42,7 +43,8 @@ static uint64_t fnv(const void *data, size_t size)
 	return h;
 }
 
-static void record_fill(const struct exit_log *l, const struct keep_status *s, struct exit_record *r)
+static void record_fill(const struct exit_log *l, const struct keep_status *s,
+			struct exit_record *r)
 {
 	memset(r, 0, sizeof(*r));
 	r->magic = EXIT_MAGIC;
@@ -122,7 +124,8 @@ int exit_log_open(struct exit_log *l, int dirfd, struct fault *f)
 	r = boot_read(&l->boot);
 	if (r < 0)
 		return fault_sys(f, -r, "read", "/proc/sys/kernel/random/boot_id");
-	l->fd = openat(dirfd, EXIT_NAME, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	l->fd = openat(dirfd, EXIT_NAME, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+		       0600);
 	if (l->fd < 0)
 		return fault_sys(f, errno, "open", EXIT_NAME);
 	r = entries_read(l);
@@ -145,13 +148,14 @@ void exit_log_close(struct exit_log *l)
 /* Writes what is still awaited into a new file. Failing that, the old one goes on. */
 static void log_compact(struct exit_log *l)
 {
-	int fd = openat(l->dirfd, EXIT_NAME ".new", O_RDWR | O_APPEND | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd = openat(l->dirfd, EXIT_NAME ".new",
+			O_RDWR | O_APPEND | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	struct exit_entry *e;
 	size_t n = 0;
 
 	if (fd < 0)
 		return;
-	TAILQ_FOREACH(e, &l->entries, link) {
+	TAILQ_FOREACH (e, &l->entries, link) {
 		struct exit_record rec;
 
 		record_fill(l, &e->status, &rec);
@@ -202,7 +206,7 @@ void exit_log_ack(struct exit_log *l, pid_t pid)
 {
 	struct exit_entry *e;
 
-	TAILQ_FOREACH(e, &l->entries, link) {
+	TAILQ_FOREACH (e, &l->entries, link) {
 		if (e->sent && e->status.pid == pid) {
 			entry_drop(l, e);
 			break;
@@ -216,6 +220,6 @@ void exit_log_rewind(struct exit_log *l)
 {
 	struct exit_entry *e;
 
-	TAILQ_FOREACH(e, &l->entries, link)
+	TAILQ_FOREACH (e, &l->entries, link)
 		e->sent = false;
 }

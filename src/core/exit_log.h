@@ -2,8 +2,8 @@
 /*
  * The exit log: statuses that the guardian saw and the journal has not got yet
  *
- * A file of fixed-size, checksummed records under --state, appended to before a zombie is reaped, so that no status
- * is lost whichever process dies next; and the same statuses in memory, in order.
+ * A file of fixed-size, checksummed records under --state, appended to before a zombie is reaped,
+ * so that no status is lost whichever process dies next; and the same statuses in memory, in order.
  */
 #pragma once
 
@@ -31,7 +31,10 @@ struct exit_log {
 	struct exit_list entries;
 };
 
-/* Opens or makes `exits` in dirfd and reads what is in it; damaged records and those of another boot are dropped. */
+/*
+ * Opens or makes `exits` in dirfd and reads what is in it; damaged records and those of another
+ * boot are dropped.
+ */
 int exit_log_open(struct exit_log *l, int dirfd, struct fault *f);
 void exit_log_close(struct exit_log *l);
 /* The status is in memory in any case but -ENOMEM; another -errno says that the file has it not. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Fds by key, in the order of keys, so that all of one container are dropped by their common beginning, and a hand-over that
- * was interrupted goes on behind the last key it sent. The store owns its fds.
+ * Fds by key, in the order of keys, so that all of one container are dropped by their common
+ * beginning, and a hand-over that was interrupted goes on behind the last key it sent. The store
+ * owns its fds.
  */
 #include "core/fd_store.h"
 

@@ -2,24 +2,28 @@
 /*
  * The guardian
  *
- * A process of one thread and one poll() loop that outlives its reactors. It owns the lock on --state, the listening socket, duplicates of the fds that
- * containers need (fd_store.h) and the exit log (exit_log.h). As a child subreaper it becomes the parent of every container whose reactor
- * died, and of processes that containers orphan into the host's pid namespace.
+ * A process of one thread and one poll() loop that outlives its reactors. It owns the lock on
+ * --state, the listening socket, duplicates of the fds that containers need (fd_store.h) and the
+ * exit log (exit_log.h). As a child subreaper it becomes the parent of every container whose
+ * reactor died, and of processes that containers orphan into the host's pid namespace.
  *
- * It starts the reactor by fork without exec, so that the two share what memory they do not change; no library is initialised
- * before that. When the reactor dies unexpectedly it is started again at once, with a growing delay once it has died
- * five times in ten seconds. Each start hands over, in this order: the listening socket (inherited), the fds, the exits that
- * no journal has yet.
+ * It starts the reactor by fork without exec, so that the two share what memory they do not change;
+ * no library is initialised before that. When the reactor dies unexpectedly it is started again at
+ * once, with a growing delay once it has died five times in ten seconds. Each start hands over, in
+ * this order: the listening socket (inherited), the fds, the exits that no journal has yet.
  *
- * An exit, in order: seen without reaping; appended to the exit log; sent; reaped; acknowledged by the reactor when it is in the
- * journal; forgotten. So whichever process dies in between, somebody still has it.
+ * An exit, in order: seen without reaping; appended to the exit log; sent; reaped; acknowledged by
+ * the reactor when it is in the journal; forgotten. So whichever process dies in between, somebody
+ * still has it.
  *
- * Nothing here waits for the reactor: what its socket does not take is sent when poll() says so. A message of the reactor is read
- * before its death is handled, since the last fds it stored are there.
+ * Nothing here waits for the reactor: what its socket does not take is sent when poll() says so. A
+ * message of the reactor is read before its death is handled, since the last fds it stored are
+ * there.
  *
- * The end: SIGTERM and SIGINT are passed on. The reactor says STOPPING, finishes and exits; then the guardian removes the socket and exits.
- * Containers run on with the next subreaper as parent. Should the guardian itself die, the reactor sees its socket close and ends in
- * the same orderly way; the next start adopts. (That is the place for succession: the reactor's keep_handlers.lost.)
+ * The end: SIGTERM and SIGINT are passed on. The reactor says STOPPING, finishes and exits; then
+ * the guardian removes the socket and exits. Containers run on with the next subreaper as parent.
+ * Should the guardian itself die, the reactor sees its socket close and ends in the same orderly
+ * way; the next start adopts. (That is the place for succession: the reactor's keep_handlers.lost.)
  */
 #include "core/guardian.h"
 
@@ -93,7 +97,8 @@ static void tell_failure(struct guardian *g, const char *why)
 {
 	if (g->ready_fd < 0)
 		return;
-	if (fd_write_all(g->ready_fd, why, strlen(why)) < 0 || fd_write_all(g->ready_fd, "\n", 1) < 0)
+	if (fd_write_all(g->ready_fd, why, strlen(why)) < 0 ||
+	    fd_write_all(g->ready_fd, "\n", 1) < 0)
 		log_debug("who started the daemon has not waited for it");
 	fd_close(&g->ready_fd);
 }
@@ -130,7 +135,7 @@ static struct exit_entry *exit_unsent(struct guardian *g)
 {
 	struct exit_entry *e;
 
-	TAILQ_FOREACH(e, &g->exits.entries, link)
+	TAILQ_FOREACH (e, &g->exits.entries, link)
 		if (!e->sent)
 			return e;
 	return NULL;
@@ -201,7 +206,9 @@ static void take_msg(struct guardian *g, struct keep_msg *m, size_t size, int *f
 	switch (m->kind) {
 	case KEEP_PUT:
 		if (*fd < 0 || n > KEEP_KEY_BYTES)
-			log_error("the reactor stored '%.64s' without an fd, or under too long a key", key);
+			log_error(
+				"the reactor stored '%.64s' without an fd, or under too long a key",
+				key);
 		else if (fd_store_put(&g->store, key, TAKE_FD(*fd)) < 0)
 			log_error("no memory to keep '%s'", key);
 		break;
@@ -235,7 +242,9 @@ static void take_msg(struct guardian *g, struct keep_msg *m, size_t size, int *f
 	}
 }
 
-/* Reads all that is there, and closes the socket at its end: its owner's death is told by SIGCHLD. */
+/*
+ * Reads all that is there, and closes the socket at its end: its owner's death is told by SIGCHLD.
+ */
 static void take_due(struct guardian *g)
 {
 	while (g->sock >= 0) {
@@ -248,7 +257,8 @@ static void take_due(struct guardian *g)
 		if (n == -ECONNRESET)
 			continue;
 		if (n == -EMSGSIZE) {
-			log_error("an fd to keep was lost: the limit of open files (RLIMIT_NOFILE) is reached");
+			log_error(
+				"an fd to keep was lost: the limit of open files (RLIMIT_NOFILE) is reached");
 			continue;
 		}
 		if (n == -EAGAIN)
@@ -313,7 +323,10 @@ static void reactor_start(struct guardian *g)
 	log_debug("reactor %d started", (int)pid);
 }
 
-/* How long to wait before the next start, in ms: 0 unless it has died DEATHS times within the window. */
+/*
+ * How long to wait before the next start, in ms: 0 unless it has died DEATHS times within the
+ * window.
+ */
 static unsigned reactor_delay(struct guardian *g)
 {
 	int64_t now = clock_mono(), oldest = g->deaths[g->death_next];
@@ -344,7 +357,8 @@ static void reactor_ended(struct guardian *g, const siginfo_t *si)
 	if (si->si_code == CLD_EXITED)
 		snprintf(how, sizeof(how), "exited with %d", si->si_status);
 	else
-		snprintf(how, sizeof(how), "was ended by signal %d (%s)", si->si_status, strsignal(si->si_status));
+		snprintf(how, sizeof(how), "was ended by signal %d (%s)", si->si_status,
+			 strsignal(si->si_status));
 	if (g->stopping) {
 		if (!orderly)
 			log_error("the reactor %s while it was stopping", how);
@@ -362,8 +376,8 @@ static void reactor_ended(struct guardian *g, const siginfo_t *si)
 		return;
 	}
 	delay = reactor_delay(g);
-	log_error("the reactor %s; %zu fds and %zu exits are kept; the next one starts %s", how, g->store.count,
-		  g->exits.count, delay ? "after a delay" : "now");
+	log_error("the reactor %s; %zu fds and %zu exits are kept; the next one starts %s", how,
+		  g->store.count, g->exits.count, delay ? "after a delay" : "now");
 	if (!delay) {
 		reactor_start(g);
 		return;
@@ -386,7 +400,8 @@ static void child_ended(struct guardian *g, const siginfo_t *si)
 	int r = exit_log_add(&g->exits, &s, NULL);
 
 	if (r < 0)
-		log_error("the exit of process %d is not in the exit log: %s", (int)si->si_pid, strerror(-r));
+		log_error("the exit of process %d is not in the exit log: %s", (int)si->si_pid,
+			  strerror(-r));
 }
 
 /* Handles each child that has ended; in the log before it is reaped. */
@@ -444,7 +459,8 @@ static void on_signal(struct guardian *g, const struct signalfd_siginfo *si)
 		log_set_level(guardian_log_level(g->places.state_fd, g->o->log_level));
 		log_info("SIGHUP: the log level was read again");
 	} else {
-		log_info("%s from process %u: the daemon ends, containers run on", strsignal(sig), si->ssi_pid);
+		log_info("%s from process %u: the daemon ends, containers run on", strsignal(sig),
+			 si->ssi_pid);
 		g->stopping = true;
 		if (!g->reactor)
 			g->done = true;
@@ -472,7 +488,9 @@ static int signals_open(struct guardian *g)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	/* the reactor inherits the mask, and so misses nothing before it has a signalfd of its own */
+	/*
+	 * the reactor inherits the mask, and so misses nothing before it has a signalfd of its own
+	 */
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return -errno;
 	signal(SIGPIPE, SIG_IGN);
@@ -485,7 +503,8 @@ static int signals_open(struct guardian *g)
 /* Closes what the starter left open, and gives 0, 1 and 2 a place to go. */
 static int process_tidy(struct guardian *g)
 {
-	const char *text = getenv("DAVIT_READY_FD"), *fds = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
+	const char *text = getenv("DAVIT_READY_FD"), *fds = getenv("LISTEN_FDS"),
+		   *pid = getenv("LISTEN_PID");
 	unsigned first = 3;
 	struct rlimit files;
 	int null;
@@ -562,7 +581,8 @@ static void guardian_loop(struct guardian *g)
 			take_due(g);
 		if (p[0].revents)
 			signals_read(g);
-		if (p[1].revents && read(g->timer_fd, &expired, sizeof(expired)) > 0 && !g->reactor && !g->done)
+		if (p[1].revents && read(g->timer_fd, &expired, sizeof(expired)) > 0 &&
+		    !g->reactor && !g->done)
 			reactor_start(g);
 	}
 }
@@ -585,7 +605,9 @@ int guardian_run(const struct guardian_options *o)
 	} else {
 		reactor_start(&g);
 		guardian_loop(&g);
-		/* what the reactor left behind and ended since: the next start finds it in the log */
+		/*
+		 * what the reactor left behind and ended since: the next start finds it in the log
+		 */
 		children_reap(&g);
 		places_remove_socket(&g.places, o->config);
 		log_info("ended");

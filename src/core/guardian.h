@@ -30,10 +30,14 @@ struct guardian_options {
 };
 
 /*
- * Runs the daemon until it ends; returns its exit code. Takes over the process: descriptors above 2 but for a passed socket
- * are closed, stdin becomes /dev/null, the folder "/", signals are blocked. Failures are logged and told to who started it.
+ * Runs the daemon until it ends; returns its exit code. Takes over the process: descriptors above 2
+ * but for a passed socket are closed, stdin becomes /dev/null, the folder "/", signals are blocked.
+ * Failures are logged and told to who started it.
  */
 int guardian_run(const struct guardian_options *options);
 
-/* The log level of STATE/log-level, or `dflt` where there is none: what SIGHUP reads, in both processes. */
+/*
+ * The log level of STATE/log-level, or `dflt` where there is none: what SIGHUP reads, in both
+ * processes.
+ */
 enum log_level guardian_log_level(int state_fd, enum log_level dflt);

@@ -2,12 +2,13 @@
 /*
  * The reactor's end of the socket to the guardian
  *
- * Owns the socket and a queue of messages that it did not take. The order of messages is the order of calls: as soon as one
- * is queued, all that follow are, until the queue is empty again. A message's fd is duplicated when it is queued, since the
- * caller may close its own. Write interest follows the queue.
+ * Owns the socket and a queue of messages that it did not take. The order of messages is the order
+ * of calls: as soon as one is queued, all that follow are, until the queue is empty again. A
+ * message's fd is duplicated when it is queued, since the caller may close its own. Write interest
+ * follows the queue.
  *
- * The hand-over at the start is read before the loop runs, by blocking reads under one deadline: the guardian sends it without
- * being asked, and until it is complete there is nothing else to do.
+ * The hand-over at the start is read before the loop runs, by blocking reads under one deadline:
+ * the guardian sends it without being asked, and until it is complete there is nothing else to do.
  */
 #include "core/keep.h"
 
@@ -228,7 +229,8 @@ static int handover(struct keep *k)
 	}
 }
 
-int keep_new(struct keep **out, struct event_base *base, int sock, const struct keep_handlers *handlers, void *user)
+int keep_new(struct keep **out, struct event_base *base, int sock,
+	     const struct keep_handlers *handlers, void *user)
 {
 	struct keep *k = calloc(1, sizeof(*k));
 	int r;
@@ -303,7 +305,10 @@ int keep_drop_prefix(struct keep *k, const char *prefix)
 	return submit_text(k, KEEP_DROP_PREFIX, prefix, -1);
 }
 
-/* Words without an answer: when they do not arrive, the guardian is gone, and that is told by `lost`. */
+/*
+ * Words without an answer: when they do not arrive, the guardian is gone, and that is told by
+ * `lost`.
+ */
 static void submit_word(struct keep *k, enum keep_kind kind, pid_t pid)
 {
 	struct keep_msg m = { .kind = kind, .pid = pid };

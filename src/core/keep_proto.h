@@ -2,12 +2,14 @@
 /*
  * Between guardian and reactor: messages over a SOCK_SEQPACKET socketpair
  *
- * A message is one struct keep_msg, of which only what its kind needs is sent: the head, then the status or the text. A text
- * (key, prefix, error) is as long as the rest of the message and has no NUL. ITEM and PUT carry one fd. Both ends are
- * always the same binary, or, across an upgrade, speak the version that HELLO names.
+ * A message is one struct keep_msg, of which only what its kind needs is sent: the head, then the
+ * status or the text. A text (key, prefix, error) is as long as the rest of the message and has no
+ * NUL. ITEM and PUT carry one fd. Both ends are always the same binary, or, across an upgrade,
+ * speak the version that HELLO names.
  *
- * After the start the guardian sends HELLO, an ITEM for each fd it holds, a STATUS for each exit not acknowledged
- * yet, then END; later a STATUS for each child that ends. The reactor says READY once it serves.
+ * After the start the guardian sends HELLO, an ITEM for each fd it holds, a STATUS for each exit
+ * not acknowledged yet, then END; later a STATUS for each child that ends. The reactor says READY
+ * once it serves.
  */
 #pragma once
 

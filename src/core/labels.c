@@ -2,7 +2,8 @@
 /*
  * Labels
  *
- * An array, searched in order: objects have few labels, at most LIMIT_LABELS. Each label is one block that holds key and value.
+ * An array, searched in order: objects have few labels, at most LIMIT_LABELS. Each label is one
+ * block that holds key and value.
  */
 #include "core/labels.h"
 
@@ -32,7 +33,8 @@ static size_t labels_index(const struct labels *l, const char *key, size_t size)
 	return i;
 }
 
-int labels_set(struct labels *l, const char *key, size_t key_size, const char *value, size_t value_size)
+int labels_set(struct labels *l, const char *key, size_t key_size, const char *value,
+	       size_t value_size)
 {
 	size_t i = labels_index(l, key, key_size);
 	char *text;
@@ -101,7 +103,8 @@ int labels_set_mp(struct labels *l, const msgpack_object *map)
 	return 0;
 }
 
-int labels_update(struct labels *l, const msgpack_object *given, const char *const *mask, size_t n_mask)
+int labels_update(struct labels *l, const msgpack_object *given, const char *const *mask,
+		  size_t n_mask)
 {
 	bool all = !n_mask && given;
 	int r;
@@ -133,11 +136,13 @@ int labels_update(struct labels *l, const msgpack_object *given, const char *con
 void labels_refuse(struct ipc_request *req, int r)
 {
 	if (r == -E2BIG)
-		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "labels", "more than %u labels", LIMIT_LABELS);
+		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "labels", "more than %u labels",
+				LIMIT_LABELS);
 	else if (r == -EINVAL)
 		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "labels", "a label is not text");
 	else
-		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "labels", "no memory for the labels");
+		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "labels",
+				"no memory for the labels");
 }
 
 const char *labels_get(const struct db_label *v, size_t n, const char *key)
@@ -170,7 +175,8 @@ static bool path_is(const char *const *path, size_t n, const char *text)
 	return !*text;
 }
 
-bool labels_field(const struct db_label *v, size_t n_labels, const char *const *path, size_t n, const char **value)
+bool labels_field(const struct db_label *v, size_t n_labels, const char *const *path, size_t n,
+		  const char **value)
 {
 	for (size_t i = 0; n && i < n_labels; i++) {
 		if (path_is(path, n, v[i].key)) {

@@ -2,13 +2,15 @@
 /*
  * Re-execution from a sealed memfd
  *
- * The copy holds what the kernel and the dynamic loader need: the file up to the end of its last segment. Symbols and debug information, which
- * lie behind and are several times as large, stay out of it, since the copy is memory for as long as the daemon runs; the build id
- * is in a segment, so that debuggers still find the file it came from. The section table, which would point past the end,
- * is struck from the header.
+ * The copy holds what the kernel and the dynamic loader need: the file up to the end of its last
+ * segment. Symbols and debug information, which lie behind and are several times as large, stay out
+ * of it, since the copy is memory for as long as the daemon runs; the build id is in a segment, so
+ * that debuggers still find the file it came from. The section table, which would point past the
+ * end, is struck from the header.
  *
- * The check that a process runs from such a copy asks for the seals of /proc/self/exe: a file on disk has none, and nobody
- * can put seals on it. So the check cannot be misled by names or by the environment.
+ * The check that a process runs from such a copy asks for the seals of /proc/self/exe: a file on
+ * disk has none, and nobody can put seals on it. So the check cannot be misled by names or by the
+ * environment.
  */
 #include "core/memfd.h"
 
@@ -54,8 +56,11 @@ static int pread_all(int fd, void *data, size_t size, off_t offset)
 	return (size_t)n == size ? 0 : -ENOEXEC;
 }
 
-/* How much of the file is needed, and its header without a section table; the whole file when it looks unusual. */
-static int elf_extent(int fd, off_t size, ElfW(Ehdr) *head, off_t *extent)
+/*
+ * How much of the file is needed, and its header without a section table; the whole file when it
+ * looks unusual.
+ */
+static int elf_extent(int fd, off_t size, ElfW(Ehdr) * head, off_t *extent)
 {
 	ElfW(Phdr) seg[MEMFD_SEGMENTS_MAX];
 	off_t end = 0;
@@ -65,8 +70,8 @@ static int elf_extent(int fd, off_t size, ElfW(Ehdr) *head, off_t *extent)
 	r = pread_all(fd, head, sizeof(*head), 0);
 	if (r < 0)
 		return r;
-	if (memcmp(head->e_ident, ELFMAG, SELFMAG) || head->e_phentsize != sizeof(seg[0]) || !head->e_phnum ||
-	    head->e_phnum > MEMFD_SEGMENTS_MAX)
+	if (memcmp(head->e_ident, ELFMAG, SELFMAG) || head->e_phentsize != sizeof(seg[0]) ||
+	    !head->e_phnum || head->e_phnum > MEMFD_SEGMENTS_MAX)
 		return 0;
 	r = pread_all(fd, seg, head->e_phnum * sizeof(seg[0]), (off_t)head->e_phoff);
 	if (r < 0)
@@ -117,11 +122,13 @@ int memfd_reexec(char **argv, char **envp, struct fault *f)
 	int r;
 
 	fd = memfd_create("davit", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
-	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 there is no MFD_EXEC, and each is executable */
+	if (fd < 0 &&
+	    errno == EINVAL) /* before Linux 6.3 there is no MFD_EXEC, and each is executable */
 		fd = memfd_create("davit", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0 && errno == EACCES)
-		return fault_set(f, FAULT_FAILED_PRECONDITION, EACCES,
-				 "cannot make an executable memfd: the sysctl vm.memfd_noexec is 2, davit needs 0 or 1");
+		return fault_set(
+			f, FAULT_FAILED_PRECONDITION, EACCES,
+			"cannot make an executable memfd: the sysctl vm.memfd_noexec is 2, davit needs 0 or 1");
 	if (fd < 0)
 		return fault_sys(f, errno, "memfd_create", NULL);
 	r = copy_self(fd);

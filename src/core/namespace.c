@@ -2,13 +2,15 @@
 /*
  * Namespaces
  *
- * A namespace is a name with labels, under which everything else is filed. The table here is the truth for readers; the store thread writes
- * it down. There are two ways to make one: namespaces.create, which answers when it is written down and is not seen before;
- * and the first request that names it, which must not wait: it is there at once and is written down behind the caller's back. Should that fail
- * it is logged and no more, since a container's record names its namespace, and loading it makes the namespace again.
+ * A namespace is a name with labels, under which everything else is filed. The table here is the
+ * truth for readers; the store thread writes it down. There are two ways to make one:
+ * namespaces.create, which answers when it is written down and is not seen before; and the first
+ * request that names it, which must not wait: it is there at once and is written down behind the
+ * caller's back. Should that fail it is logged and no more, since a container's record names its
+ * namespace, and loading it makes the namespace again.
  *
- * Changes of one namespace come one after the other (change.h). One that cannot be followed by its event, because the journal cannot
- * be written, is undone in the database and answers the error.
+ * Changes of one namespace come one after the other (change.h). One that cannot be followed by its
+ * event, because the journal cannot be written, is undone in the database and answers the error.
  */
 #include "core/namespace.h"
 
@@ -28,7 +30,8 @@
 #include "util/log.h"
 #include "util/mp.h"
 
-struct namespace {
+struct namespace
+{
 	RB_ENTRY(namespace) node;
 	struct labels labels;
 	size_t users;
@@ -153,7 +156,7 @@ void namespaces_each(struct davit *d, void (*fn)(void *user, const char *name), 
 {
 	struct namespace *ns;
 
-	RB_FOREACH(ns, namespace_tree, &d->namespaces->tree)
+	RB_FOREACH (ns, namespace_tree, &d->namespaces->tree)
 		fn(user, ns->name);
 }
 
@@ -233,7 +236,10 @@ static void change_run(struct worker_job *job)
 {
 	struct ns_change *c = container_of(job, struct ns_change, job);
 	bool undo = c->undo;
-	/* ns->labels are safe to read here: only the change at the head of the queue, this one, would change them */
+	/*
+	 * ns->labels are safe to read here: only the change at the head of the queue, this one,
+	 * would change them
+	 */
 	const struct labels *l = undo && c->kind != NS_CREATE ? &c->ns->labels : &c->labels;
 	struct db_namespace row = { .name = c->ns->name, .labels = l->v, .n_labels = l->n };
 
@@ -302,7 +308,8 @@ static void change_settle(struct ns_change *c)
 	switch (c->kind) {
 	case NS_TOUCH:
 		if (!ok)
-			log_error("the namespace %s is not in the database: %s", ns->name, c->fault.message);
+			log_error("the namespace %s is not in the database: %s", ns->name,
+				  c->fault.message);
 		return;
 	case NS_CREATE:
 	case NS_UPDATE:
@@ -355,7 +362,8 @@ static void change_done(struct worker_job *job)
 	if (c->undo) {
 		/* the fault is that of the journal; that the undoing failed too is for the log */
 		if (c->result < 0)
-			log_error("the namespace %s: a change could not be undone in the database", c->ns->name);
+			log_error("the namespace %s: a change could not be undone in the database",
+				  c->ns->name);
 		c->result = -EIO;
 	} else if (c->result >= 0) {
 		int r = change_emit(c);
@@ -379,14 +387,16 @@ static void change_start(struct change *change)
 
 	if (ns->gone) {
 		if (c->req)
-			ipc_reply_error(c->req, FAULT_NOT_FOUND, "name", "there is no namespace '%s'", ns->name);
+			ipc_reply_error(c->req, FAULT_NOT_FOUND, "name",
+					"there is no namespace '%s'", ns->name);
 		change_finish(c);
 		return;
 	}
 	if (c->kind == NS_DELETE) {
 		if (ns->users) {
 			ipc_reply_error(c->req, FAULT_FAILED_PRECONDITION, "name",
-					"the namespace '%s' is not empty: it has %zu containers", ns->name, ns->users);
+					"the namespace '%s' is not empty: it has %zu containers",
+					ns->name, ns->users);
 			change_finish(c);
 			return;
 		}
@@ -408,7 +418,8 @@ static void change_start(struct change *change)
 }
 
 /* Takes its turn after the changes of ns that are under way. */
-static int change_new(struct davit *d, struct namespace *ns, enum ns_kind kind, struct ipc_request *req, struct ns_change **out)
+static int change_new(struct davit *d, struct namespace *ns, enum ns_kind kind,
+		      struct ipc_request *req, struct ns_change **out)
 {
 	struct ns_change *c = calloc(1, sizeof(*c));
 
@@ -464,11 +475,13 @@ static void namespaces_create(struct ipc_request *req, void *user)
 	int r;
 
 	if (namespace_find(d, name)) {
-		ipc_reply_error(req, FAULT_ALREADY_EXISTS, "name", "the namespace '%s' exists", name);
+		ipc_reply_error(req, FAULT_ALREADY_EXISTS, "name", "the namespace '%s' exists",
+				name);
 		return;
 	}
 	if (d->namespaces->count >= LIMIT_NAMESPACES) {
-		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "name", "there are %u namespaces, the most there can be", LIMIT_NAMESPACES);
+		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "name",
+				"there are %u namespaces, the most there can be", LIMIT_NAMESPACES);
 		return;
 	}
 	ns = namespace_add(d, name);
@@ -531,8 +544,10 @@ static void namespaces_update(struct ipc_request *req, void *user)
 
 	for (size_t i = 0; i < n; i++) {
 		if (strcmp(mask[i], "labels") && (strncmp(mask[i], "labels.", 7) || !mask[i][7])) {
-			ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "mask",
-					"namespaces.update cannot change '%s', only labels and labels.KEY", mask[i]);
+			ipc_reply_error(
+				req, FAULT_INVALID_ARGUMENT, "mask",
+				"namespaces.update cannot change '%s', only labels and labels.KEY",
+				mask[i]);
 			return;
 		}
 	}
@@ -565,7 +580,7 @@ static void namespaces_list(struct ipc_request *req, void *user)
 
 	if (!ipc_list_begin(req, "namespaces", &it))
 		return;
-	RB_FOREACH(ns, namespace_tree, &d->namespaces->tree) {
+	RB_FOREACH (ns, namespace_tree, &d->namespaces->tree) {
 		if (!ns->live || strcmp(ns->name, it.after) <= 0)
 			continue;
 		if (ipc_list_want(&it, ns->name, namespace_field, ns))
@@ -582,7 +597,9 @@ static const struct ipc_param name_params[] = {
 };
 static const struct ipc_param label_params[] = {
 	{ .name = "name", .type = IPC_ID, .flags = IPC_REQUIRED, .doc = "its name" },
-	{ .name = "labels", .type = IPC_LABELS, .doc = "labels; one with an empty value is left out, or removed" },
+	{ .name = "labels",
+	  .type = IPC_LABELS,
+	  .doc = "labels; one with an empty value is left out, or removed" },
 	{ 0 },
 };
 static const struct ipc_field namespace_result[] = {
@@ -596,13 +613,15 @@ static const struct ipc_field list_result[] = {
 };
 
 const struct ipc_method namespace_methods[] = {
-	{ "namespaces.create", "Makes a namespace", IPC_NO_NAMESPACE, label_params, namespace_result, "already_exists", namespaces_create },
-	{ "namespaces.get", "A namespace and its labels", IPC_NO_NAMESPACE, name_params, namespace_result, "not_found", namespaces_get },
-	{ "namespaces.update", "Changes labels", IPC_NO_NAMESPACE | IPC_UPDATES, label_params, namespace_result, "not_found",
-	  namespaces_update },
-	{ "namespaces.delete", "Removes a namespace that nothing lives in", IPC_NO_NAMESPACE, name_params, NULL,
-	  "not_found failed_precondition", namespaces_delete },
-	{ "namespaces.list", "All namespaces in the order of their names", IPC_NO_NAMESPACE | IPC_LISTS, NULL, list_result, NULL,
-	  namespaces_list },
+	{ "namespaces.create", "Makes a namespace", IPC_NO_NAMESPACE, label_params,
+	  namespace_result, "already_exists", namespaces_create },
+	{ "namespaces.get", "A namespace and its labels", IPC_NO_NAMESPACE, name_params,
+	  namespace_result, "not_found", namespaces_get },
+	{ "namespaces.update", "Changes labels", IPC_NO_NAMESPACE | IPC_UPDATES, label_params,
+	  namespace_result, "not_found", namespaces_update },
+	{ "namespaces.delete", "Removes a namespace that nothing lives in", IPC_NO_NAMESPACE,
+	  name_params, NULL, "not_found failed_precondition", namespaces_delete },
+	{ "namespaces.list", "All namespaces in the order of their names",
+	  IPC_NO_NAMESPACE | IPC_LISTS, NULL, list_result, NULL, namespaces_list },
 	{ 0 },
 };

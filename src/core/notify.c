@@ -2,8 +2,8 @@
 /*
  * sd_notify without libsystemd
  *
- * Each call makes its own socket: it happens a few times in the life of a daemon. An address that begins with '@' is in
- * the abstract namespace. Other kinds (vsock) are not spoken.
+ * Each call makes its own socket: it happens a few times in the life of a daemon. An address that
+ * begins with '@' is in the abstract namespace. Other kinds (vsock) are not spoken.
  */
 #include "core/notify.h"
 

@@ -5,6 +5,7 @@
 #pragma once
 
 /*
- * Sends lines as "READY=1\nMAINPID=7". 1 when sent, 0 when nobody asked for it ($NOTIFY_SOCKET is not set), else -errno.
+ * Sends lines as "READY=1\nMAINPID=7". 1 when sent, 0 when nobody asked for it ($NOTIFY_SOCKET is
+ * not set), else -errno.
  */
 int notify_send(const char *lines);

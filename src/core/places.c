@@ -2,10 +2,11 @@
 /*
  * Folders, lock and socket of a daemon
  *
- * Two locks lie on STATE/lock: byte 0 is the guardian's, byte 1 the reactor's. They are record locks, which belong to one process and are
- * not inherited by fork: a container's init that waits for its exec holds copies of all our descriptors, and must not
- * hold the lock. (Any close of that file in a process drops its locks, so each opens it once.) A reactor that outlives
- * its guardian keeps the second lock until it has closed journal and database; the next start waits for that.
+ * Two locks lie on STATE/lock: byte 0 is the guardian's, byte 1 the reactor's. They are record
+ * locks, which belong to one process and are not inherited by fork: a container's init that waits
+ * for its exec holds copies of all our descriptors, and must not hold the lock. (Any close of that
+ * file in a process drops its locks, so each opens it once.) A reactor that outlives its guardian
+ * keeps the second lock until it has closed journal and database; the next start waits for that.
  *
  * A socket file is removed only under the lock and only when
  * nobody answers on it.
@@ -65,7 +66,8 @@ static int group_resolve(const char *group, gid_t *gid, struct fault *f)
 	}
 	gr = getgrnam(group);
 	if (!gr)
-		return fault_set(f, FAULT_NOT_FOUND, 0, "--group '%s': there is no such group", group);
+		return fault_set(f, FAULT_NOT_FOUND, 0, "--group '%s': there is no such group",
+				 group);
 	*gid = gr->gr_gid;
 	return 0;
 }
@@ -103,16 +105,17 @@ static int folder_open(const char *path, mode_t mode, int *fd, struct fault *f)
 	if (fstat(*fd, &st) < 0)
 		return fault_sys(f, errno, "stat", path);
 	if (st.st_uid != geteuid())
-		return fault_set(f, FAULT_FAILED_PRECONDITION, 0, "%s belongs to uid %u, not to the daemon's user",
-				 path, st.st_uid);
+		return fault_set(f, FAULT_FAILED_PRECONDITION, 0,
+				 "%s belongs to uid %u, not to the daemon's user", path, st.st_uid);
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
-		return fault_set(f, FAULT_FAILED_PRECONDITION, 0, "%s can be written by others than its owner", path);
+		return fault_set(f, FAULT_FAILED_PRECONDITION, 0,
+				 "%s can be written by others than its owner", path);
 	return 0;
 }
 
 /*
- * --state is the daemon's alone. With a group its members have to get through it to the socket, and no further: the folder
- * cannot be listed by them, and every file in it is 0600.
+ * --state is the daemon's alone. With a group its members have to get through it to the socket, and
+ * no further: the folder cannot be listed by them, and every file in it is 0600.
  */
 static int state_mode(const struct places *p, const char *path, struct fault *f)
 {
@@ -148,9 +151,10 @@ static int lock_guardian(struct places *p, const struct davit_config *c, struct 
 		return fault_sys(f, errno, "open", "lock");
 	r = lock_byte(p->lock_fd, LOCK_GUARDIAN, &holder);
 	if (r == -EAGAIN)
-		return fault_set(f, FAULT_ALREADY_EXISTS, 0,
-				 "another davit serves on --state %s (pid %d); stop it first, or give this one a --state of its own",
-				 c->state, (int)holder);
+		return fault_set(
+			f, FAULT_ALREADY_EXISTS, 0,
+			"another davit serves on --state %s (pid %d); stop it first, or give this one a --state of its own",
+			c->state, (int)holder);
 	if (r < 0)
 		return fault_sys(f, -r, "lock", "lock");
 	return 0;
@@ -159,7 +163,9 @@ static int lock_guardian(struct places *p, const struct davit_config *c, struct 
 /* A guardian that was killed leaves a reactor behind, which is about to end and still listens. */
 static int await_reactor(struct places *p, unsigned seconds, struct fault *f)
 {
-	struct flock none = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = LOCK_REACTOR, .l_len = 1 };
+	struct flock none = {
+		.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = LOCK_REACTOR, .l_len = 1
+	};
 	int r = places_lock_reactor(p, seconds, f);
 
 	if (r >= 0 && fcntl(p->lock_fd, F_SETLK, &none) < 0)
@@ -180,7 +186,8 @@ int places_lock_reactor(const struct places *p, unsigned seconds, struct fault *
 			return fault_sys(f, -r, "lock", "lock");
 		if (tries >= seconds * 100)
 			return fault_set(f, FAULT_UNAVAILABLE, 0,
-					 "the former reactor (pid %d) has not ended after %u s", (int)holder, seconds);
+					 "the former reactor (pid %d) has not ended after %u s",
+					 (int)holder, seconds);
 		usleep(10000);
 	}
 }
@@ -190,8 +197,10 @@ static int socket_address(const char *path, struct sockaddr_un *addr, struct fau
 	memset(addr, 0, sizeof(*addr));
 	addr->sun_family = AF_UNIX;
 	if (strlen(path) >= sizeof(addr->sun_path))
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--socket %s: longer than the %zu bytes that a UNIX socket's path can have",
-				 path, sizeof(addr->sun_path) - 1);
+		return fault_set(
+			f, FAULT_INVALID_ARGUMENT, 0,
+			"--socket %s: longer than the %zu bytes that a UNIX socket's path can have",
+			path, sizeof(addr->sun_path) - 1);
 	strcpy(addr->sun_path, path);
 	return 0;
 }
@@ -205,12 +214,14 @@ static int socket_clear(const char *path, const struct sockaddr_un *addr, struct
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : fault_sys(f, errno, "stat", path);
 	if (!S_ISSOCK(st.st_mode))
-		return fault_set(f, FAULT_ALREADY_EXISTS, 0, "--socket %s exists and is not a socket", path);
+		return fault_set(f, FAULT_ALREADY_EXISTS, 0,
+				 "--socket %s exists and is not a socket", path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return fault_sys(f, errno, "socket", NULL);
 	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN)
-		return fault_set(f, FAULT_ALREADY_EXISTS, 0, "another process listens on --socket %s", path);
+		return fault_set(f, FAULT_ALREADY_EXISTS, 0,
+				 "another process listens on --socket %s", path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return fault_sys(f, errno, "remove", path);
 	return 0;
@@ -268,12 +279,15 @@ static int socket_activated(struct places *p, struct fault *f)
 	if (!pid || !fds || atol(pid) != (long)getpid() || atoi(fds) < 1)
 		return 0;
 	if (atoi(fds) != 1)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "LISTEN_FDS is %s: davit takes one socket", fds);
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+				 "LISTEN_FDS is %s: davit takes one socket", fds);
 	if (getsockopt(LISTEN_FDS_START, SOL_SOCKET, SO_DOMAIN, &domain, &n) < 0 ||
 	    getsockopt(LISTEN_FDS_START, SOL_SOCKET, SO_TYPE, &type, &n) < 0 ||
-	    getsockopt(LISTEN_FDS_START, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &n) < 0 || domain != AF_UNIX ||
-	    type != SOCK_STREAM || !accepts)
-		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "the socket passed by LISTEN_FDS is no listening UNIX stream socket");
+	    getsockopt(LISTEN_FDS_START, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &n) < 0 ||
+	    domain != AF_UNIX || type != SOCK_STREAM || !accepts)
+		return fault_set(
+			f, FAULT_INVALID_ARGUMENT, 0,
+			"the socket passed by LISTEN_FDS is no listening UNIX stream socket");
 	fcntl(LISTEN_FDS_START, F_SETFD, FD_CLOEXEC);
 	r = fd_nonblock(LISTEN_FDS_START, 1);
 	if (r < 0)

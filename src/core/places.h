@@ -18,8 +18,8 @@ struct places {
 
 void places_init(struct places *p);
 /*
- * Resolves the group, makes the folders, takes the guardian's lock, makes the socket (or takes the one that systemd passed). Another
- * daemon on the same state is already_exists.
+ * Resolves the group, makes the folders, takes the guardian's lock, makes the socket (or takes the
+ * one that systemd passed). Another daemon on the same state is already_exists.
  */
 int places_open(struct places *p, const struct davit_config *config, struct fault *f);
 /* The reactor's lock: waits up to `seconds` for a former reactor that is about to end. */

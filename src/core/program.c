@@ -2,8 +2,9 @@
 /*
  * Asking a program for its version
  *
- * The child gets /dev/null, one pipe and an environment of PATH alone; a child that does not come to an end is killed. Its exit status
- * is not looked at: what it printed either has a version or not.
+ * The child gets /dev/null, one pipe and an environment of PATH alone; a child that does not come
+ * to an end is killed. Its exit status is not looked at: what it printed either has a version or
+ * not.
  */
 #include "core/program.h"
 
@@ -40,7 +41,8 @@ void program_find(const char *name, char *path, size_t size)
 		int n = (int)strcspn(dirs, ":");
 
 		/* an empty part would be the current folder, which is nobody's intention */
-		if (n && snprintf(path, size, "%.*s/%s", n, dirs, name) < (int)size && access(path, X_OK) == 0)
+		if (n && snprintf(path, size, "%.*s/%s", n, dirs, name) < (int)size &&
+		    access(path, X_OK) == 0)
 			return;
 		dirs += n + (dirs[n] == ':');
 	}
@@ -49,7 +51,8 @@ void program_find(const char *name, char *path, size_t size)
 
 static int spawn(const char *path, const char *option, int out, pid_t *pid)
 {
-	char *argv[] = { (char *)path, (char *)option, NULL }, *envp[] = { (char *)"PATH=" PATH_DEFAULT, NULL };
+	char *argv[] = { (char *)path, (char *)option, NULL },
+	     *envp[] = { (char *)"PATH=" PATH_DEFAULT, NULL };
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
 	sigset_t none;
@@ -95,7 +98,8 @@ static bool read_text(int fd, char *text, size_t size)
 		if (!p.revents)
 			continue;
 		/* what does not fit is read all the same, so that the child can end */
-		n = used + 1 < size ? read(fd, text + used, size - used - 1) : read(fd, (char[512]){ 0 }, 512);
+		n = used + 1 < size ? read(fd, text + used, size - used - 1)
+				    : read(fd, (char[512]){ 0 }, 512);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -105,7 +109,8 @@ static bool read_text(int fd, char *text, size_t size)
 	}
 }
 
-void program_version(const char *name, const char *option, const char *label, struct program_version *out)
+void program_version(const char *name, const char *option, const char *label,
+		     struct program_version *out)
 {
 	CLEANUP_CLOSE int in = -1;
 	char text[2048], *at;
@@ -126,19 +131,23 @@ void program_version(const char *name, const char *option, const char *label, st
 	close(pipefd[1]);
 	if (r < 0) {
 		out->pid = 0;
-		snprintf(out->problem, sizeof(out->problem), "it cannot be run: %s", strerrordesc_np(-r));
+		snprintf(out->problem, sizeof(out->problem), "it cannot be run: %s",
+			 strerrordesc_np(-r));
 		return;
 	}
 	if (!read_text(in, text, sizeof(text))) {
 		kill(out->pid, SIGKILL);
-		snprintf(out->problem, sizeof(out->problem), "%s did not end within %d s", option, SECONDS);
+		snprintf(out->problem, sizeof(out->problem), "%s did not end within %d s", option,
+			 SECONDS);
 		return;
 	}
 	at = strstr(text, label);
 	if (at)
 		at += strlen(label) + strspn(at + strlen(label), " \t");
 	if (at && strcspn(at, " \t\r\n"))
-		snprintf(out->version, sizeof(out->version), "%.*s", (int)strcspn(at, " \t\r\n"), at);
+		snprintf(out->version, sizeof(out->version), "%.*s", (int)strcspn(at, " \t\r\n"),
+			 at);
 	else
-		snprintf(out->problem, sizeof(out->problem), "%s says: %.*s", option, (int)strcspn(text, "\n"), text);
+		snprintf(out->problem, sizeof(out->problem), "%s says: %.*s", option,
+			 (int)strcspn(text, "\n"), text);
 }

@@ -17,7 +17,8 @@ struct program_version {
 /* name: a path, or looked for in PATH. Blocking: for a worker. */
 void program_find(const char *name, char *path, size_t size);
 /*
- * Runs `NAME option` and takes the word behind `label` in what it prints. Blocking, a few seconds at most: for a worker. Does not wait for the
- * child, since all waiting is the reaper's.
+ * Runs `NAME option` and takes the word behind `label` in what it prints. Blocking, a few seconds
+ * at most: for a worker. Does not wait for the child, since all waiting is the reaper's.
  */
-void program_version(const char *name, const char *option, const char *label, struct program_version *out);
+void program_version(const char *name, const char *option, const char *label,
+		     struct program_version *out);

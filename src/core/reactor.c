@@ -2,18 +2,21 @@
 /*
  * Start and end of the reactor
  *
- * The guardian forks this process before any library was touched; here they are all set up, in an order that matters: signals are blocked before
- * the first thread; containers are there before the journal names their tasks; tasks before the guardian hands over their fds and
- * exits; all of it before the first request. struct reactor holds the context and what belongs to the loop alone.
+ * The guardian forks this process before any library was touched; here they are all set up, in an
+ * order that matters: signals are blocked before the first thread; containers are there before the
+ * journal names their tasks; tasks before the guardian hands over their fds and exits; all of it
+ * before the first request. struct reactor holds the context and what belongs to the loop alone.
  *
- * The orderly end (SIGTERM, SIGINT, server.shutdown, or the loss of the guardian): the guardian is told, nothing new is
- * accepted, and the loop goes on until the worker pools have been idle for two looks in a row, so that answers go out and
- * what workers do is brought to its end. Then everything is freed in the reverse order. Containers run on: they are not ours to end.
- * A second signal, or ten seconds, cut this short.
+ * The orderly end (SIGTERM, SIGINT, server.shutdown, or the loss of the guardian): the guardian is
+ * told, nothing new is accepted, and the loop goes on until the worker pools have been idle for two
+ * looks in a row, so that answers go out and what workers do is brought to its end. Then everything
+ * is freed in the reverse order. Containers run on: they are not ours to end. A second signal, or
+ * ten seconds, cut this short.
  *
- * The loop is turned by hand, one event_base_loop(EVLOOP_ONCE) a turn, to measure each turn's processor time: libevent 2.1 has
- * no hook for that, and a timer alone sees only one stall in many. Once a second, while there is anything to do at all, a timer takes
- * the delay too; after some quiet seconds it gives free memory back to the kernel and stops, so that an idle daemon sleeps.
+ * The loop is turned by hand, one event_base_loop(EVLOOP_ONCE) a turn, to measure each turn's
+ * processor time: libevent 2.1 has no hook for that, and a timer alone sees only one stall in many.
+ * Once a second, while there is anything to do at all, a timer takes the delay too; after some
+ * quiet seconds it gives free memory back to the kernel and stops, so that an idle daemon sleeps.
  */
 #include "core/reactor.h"
 
@@ -224,7 +227,10 @@ static void keep_item(void *user, const char *key, int fd)
 	tasks_keep_item(user, key, fd);
 }
 
-/* The guardian reaps whatever is orphaned into its care; only tasks' processes are of interest, told apart by start time. */
+/*
+ * The guardian reaps whatever is orphaned into its care; only tasks' processes are of interest,
+ * told apart by start time.
+ */
 static void keep_status(void *user, const struct reaper_status *status, uint64_t starttime)
 {
 	struct davit *d = user;
@@ -235,12 +241,16 @@ static void keep_status(void *user, const struct reaper_status *status, uint64_t
 		keep_ack(d->keep, status->pid);
 }
 
-/* Here a successor of the guardian would be made. Until then: containers run on, the next start adopts them. */
+/*
+ * Here a successor of the guardian would be made. Until then: containers run on, the next start
+ * adopts them.
+ */
 static void keep_lost(void *user)
 {
 	struct davit *d = user;
 
-	log_error("the guardian is gone; ending, containers run on until the next start takes them over");
+	log_error(
+		"the guardian is gone; ending, containers run on until the next start takes them over");
 	reactor_stop(d);
 }
 
@@ -278,7 +288,10 @@ static void journal_submit(void *user, void (*run)(void *arg), void (*done)(void
 			done(arg);
 		return;
 	}
-	*o = (struct offload){ .job = { .run = offload_run, .done = offload_done }, .run = run, .done = done, .arg = arg };
+	*o = (struct offload){ .job = { .run = offload_run, .done = offload_done },
+			       .run = run,
+			       .done = done,
+			       .arg = arg };
 	worker_submit(d->workers, &o->job);
 }
 
@@ -290,13 +303,16 @@ static int on_namespace(void *user, struct ipc_request *req, const char *ns)
 	case 0:
 		break;
 	case EBUSY:
-		ipc_reply_error(req, FAULT_ABORTED, "namespace", "the namespace '%s' is being deleted", ns);
+		ipc_reply_error(req, FAULT_ABORTED, "namespace",
+				"the namespace '%s' is being deleted", ns);
 		break;
 	case E2BIG:
-		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "namespace", "'%s' would be one namespace too many", ns);
+		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, "namespace",
+				"'%s' would be one namespace too many", ns);
 		break;
 	default:
-		ipc_reply_error(req, fault_code_of_errno(-r), "namespace", "the namespace '%s' cannot be made: %s", ns, strerror(-r));
+		ipc_reply_error(req, fault_code_of_errno(-r), "namespace",
+				"the namespace '%s' cannot be made: %s", ns, strerror(-r));
 	}
 	return r;
 }
@@ -321,15 +337,19 @@ static int identity(struct davit *d, struct fault *f)
 		return fault_sys(f, errno, "getrandom", NULL);
 	u[6] = (u[6] & 0x0f) | 0x40;
 	u[8] = (u[8] & 0x3f) | 0x80;
-	snprintf(d->id, sizeof(d->id), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3],
-		 u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
-	fd = openat(d->root_fd, "id.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	snprintf(d->id, sizeof(d->id),
+		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
+		 u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
+		 u[15]);
+	fd = openat(d->root_fd, "id.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+		    0644);
 	if (fd < 0)
 		return fault_sys(f, errno, "open", "ROOT/id.new");
 	r = fd_write_all(fd, d->id, strlen(d->id));
 	if (r >= 0)
 		r = fd_write_all(fd, "\n", 1);
-	if (r >= 0 && (fsync(fd) < 0 || renameat(d->root_fd, "id.new", d->root_fd, "id") < 0 || fsync(d->root_fd) < 0))
+	if (r >= 0 && (fsync(fd) < 0 || renameat(d->root_fd, "id.new", d->root_fd, "id") < 0 ||
+		       fsync(d->root_fd) < 0))
 		r = -errno;
 	return r < 0 ? fault_sys(f, -r, "write", "ROOT/id") : 0;
 }
@@ -343,14 +363,19 @@ static int start_loop(struct reactor *r, struct fault *f)
 
 	if (!cfg)
 		return fault_sys(f, ENOMEM, "event loop", NULL);
-	/* no environment variable of libevent has a say, and timers need no more than milliseconds */
+	/*
+	 * no environment variable of libevent has a say, and timers need no more than milliseconds
+	 */
 	event_config_set_flag(cfg, EVENT_BASE_FLAG_IGNORE_ENV);
 	event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
 	d->base = event_base_new_with_config(cfg);
 	event_config_free(cfg);
 	if (!d->base)
 		return fault_sys(f, ENOMEM, "event loop", NULL);
-	/* by signalfd, never by handlers: a child between clone and exec would run them, and wake us in the parent's name */
+	/*
+	 * by signalfd, never by handlers: a child between clone and exec would run them, and wake
+	 * us in the parent's name
+	 */
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
@@ -382,7 +407,8 @@ static int start_rooms(struct reactor *r, struct fault *f)
 		return -1;
 	err = containers_new(d);
 	if (err < 0)
-		return fault_set(f, FAULT_INTERNAL, -err, "the records in %s/meta.db cannot be loaded", d->config.root);
+		return fault_set(f, FAULT_INTERNAL, -err,
+				 "the records in %s/meta.db cannot be loaded", d->config.root);
 	if (cgroup_host_new(&d->cgroups, d->config.cgroup_parent, f) < 0)
 		return -1;
 	err = seccomp_cache_new(&d->seccomp, SECCOMP_PROGRAMS);
@@ -396,7 +422,8 @@ static int start_rooms(struct reactor *r, struct fault *f)
 		err = tasks_new(d);
 	if (err < 0)
 		return fault_sys(f, -err, "start", NULL);
-	if (journal_open(&d->journal, d->state_fd, d->config.journal_size, tasks_replay, tasks_snapshot, d, f) < 0)
+	if (journal_open(&d->journal, d->state_fd, d->config.journal_size, tasks_replay,
+			 tasks_snapshot, d, f) < 0)
 		return -1;
 	if (journal_damaged(d->journal))
 		log_warn("%llu bytes of the journal in %s could not be read and were left out",
@@ -419,11 +446,13 @@ static int start_rooms(struct reactor *r, struct fault *f)
 static int start_server(struct reactor *r, struct fault *f)
 {
 	struct davit *d = &r->d;
-	const struct ipc_method *tables[] = { namespace_methods, container_methods, task_methods, event_methods, server_methods };
+	const struct ipc_method *tables[] = { namespace_methods, container_methods, task_methods,
+					      event_methods, server_methods };
 	int err = server_facts_new(&d->facts);
 
 	if (err >= 0)
-		err = ipc_server_new(&d->server, d->base, r->child->places->listen_fd, r->child->places->gid);
+		err = ipc_server_new(&d->server, d->base, r->child->places->listen_fd,
+				     r->child->places->gid);
 	if (err < 0)
 		return fault_sys(f, -err, "listen on", d->config.socket);
 	for (unsigned i = 0; i < ARRAY_SIZE(tables); i++) {
@@ -516,9 +545,12 @@ int reactor_main(const struct guardian_child *child, void *user)
 	d->guardian_pid = child->guardian_pid;
 	d->started_at = clock_now();
 	r.stats.started_mono = began;
-	/* a former reactor may be about to end; the journal and the database must be its alone until then */
-	if (places_lock_reactor(child->places, 15, &f) < 0 || identity(d, &f) < 0 || start_loop(&r, &f) < 0 ||
-	    start_rooms(&r, &f) < 0 || start_server(&r, &f) < 0) {
+	/*
+	 * a former reactor may be about to end; the journal and the database must be its alone
+	 * until then
+	 */
+	if (places_lock_reactor(child->places, 15, &f) < 0 || identity(d, &f) < 0 ||
+	    start_loop(&r, &f) < 0 || start_rooms(&r, &f) < 0 || start_server(&r, &f) < 0) {
 		log_error("cannot start: %s", f.message);
 		keep_fail(child->keep_sock, f.message);
 		reactor_end(&r);

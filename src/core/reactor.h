@@ -12,14 +12,18 @@
 /* For guardian_options.reactor. Returns the exit code: 0 after an orderly end. */
 int reactor_main(const struct guardian_child *child, void *user);
 
-/* Begins the orderly end: no new requests, what is under way is finished, containers run on. Returns at once. */
+/*
+ * Begins the orderly end: no new requests, what is under way is finished, containers run on.
+ * Returns at once.
+ */
 void reactor_stop(struct davit *d);
 
 struct reactor_stats {
 	uint64_t turns; /* of the loop */
 	int64_t busy_ns; /* processor time of all turns */
 	int64_t turn_max_ns; /* of the longest turn: nobody else was served meanwhile */
-	int64_t late_last_ns, late_max_ns; /* how late a timer came, sampled once a second while there is work */
+	int64_t late_last_ns,
+		late_max_ns; /* how late a timer came, sampled once a second while there is work */
 	int64_t started_mono;
 };
 void reactor_get_stats(const struct davit *d, struct reactor_stats *out);

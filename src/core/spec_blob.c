@@ -2,9 +2,11 @@
 /*
  * Specs as compressed text
  *
- * A blob is immutable but for its count of references, which the table's mutex guards, as it does the table itself: blobs are made and
- * dropped on workers too. The table holds no reference: the last one to go removes the blob from it. Blobs are equal when their
- * frames are, byte by byte. zstd is deterministic, so equal texts share, unless their frames were made by different versions of it.
+ * A blob is immutable but for its count of references, which the table's mutex guards, as it does
+ * the table itself: blobs are made and dropped on workers too. The table holds no reference: the
+ * last one to go removes the blob from it. Blobs are equal when their frames are, byte by byte.
+ * zstd is deterministic, so equal texts share, unless their frames were made by different versions
+ * of it.
  *
  * The table goes when its owner and the last blob have gone, in whichever order.
  */
@@ -113,20 +115,23 @@ static struct spec_blob *intern(struct spec_table *t, struct spec_blob *b)
 	return old;
 }
 
-int spec_blob_new(struct spec_table *t, const char *text, size_t size, struct spec_blob **out, struct fault *f)
+int spec_blob_new(struct spec_table *t, const char *text, size_t size, struct spec_blob **out,
+		  struct fault *f)
 {
 	size_t room = ZSTD_compressBound(size), n;
 	struct spec_blob *b, *cut;
 
 	if (size > LIMIT_SPEC_BYTES)
-		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, EFBIG, "the spec is larger than %u bytes", LIMIT_SPEC_BYTES);
+		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, EFBIG,
+				 "the spec is larger than %u bytes", LIMIT_SPEC_BYTES);
 	b = malloc(sizeof(*b) + room);
 	if (!b)
 		return fault_sys(f, ENOMEM, "compress the spec", NULL);
 	n = ZSTD_compress(b->frame, room, text, size, SPEC_BLOB_LEVEL);
 	if (ZSTD_isError(n)) {
 		free(b);
-		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "compress the spec: %s", ZSTD_getErrorName(n));
+		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "compress the spec: %s",
+				 ZSTD_getErrorName(n));
 	}
 	b->size = (uint32_t)n;
 	b->text_size = (uint32_t)size;

@@ -2,7 +2,8 @@
 /*
  * Specs as compressed text, one copy of equal ones
  *
- * container.h has what users of a blob need; this is how they come to be. All calls are for any thread.
+ * container.h has what users of a blob need; this is how they come to be. All calls are for any
+ * thread.
  */
 #pragma once
 
@@ -19,7 +20,8 @@ void spec_table_free(struct spec_table *t); /* blobs that others hold stay valid
 size_t spec_table_count(struct spec_table *t);
 
 /* From JSON text, which was checked. At most LIMIT_SPEC_BYTES. A reference for the caller. */
-int spec_blob_new(struct spec_table *t, const char *text, size_t size, struct spec_blob **out, struct fault *f);
+int spec_blob_new(struct spec_table *t, const char *text, size_t size, struct spec_blob **out,
+		  struct fault *f);
 /* From a zstd frame as spec_blob_frame gave it. -EINVAL when it is none or holds too much. */
 int spec_blob_load(struct spec_table *t, const void *frame, size_t size, struct spec_blob **out);
 struct spec_blob *spec_blob_ref(struct spec_blob *b);

@@ -2,12 +2,14 @@
 /*
  * The methods containers.create, get, update, delete and list
  *
- * Answers of get and list hold specs, which are kept compressed. Reading them back (decompression, JSON, msgpack) costs some 10 µs per KB,
- * so the reactor does it itself only for a little; more is rendered by a worker first. Each distinct spec is rendered once per answer,
- * however many containers share it. A list that does not ask for `spec` (by `fields`) needs none of this.
+ * Answers of get and list hold specs, which are kept compressed. Reading them back (decompression,
+ * JSON, msgpack) costs some 10 µs per KB, so the reactor does it itself only for a little; more is
+ * rendered by a worker first. Each distinct spec is rendered once per answer, however many
+ * containers share it. A list that does not ask for `spec` (by `fields`) needs none of this.
  *
- * A list is walked twice then: once to find out which specs will be needed, and once they are there to answer. What changed in between is
- * answered as it is then; a spec that nobody has rendered is rendered on the spot.
+ * A list is walked twice then: once to find out which specs will be needed, and once they are there
+ * to answer. What changed in between is answered as it is then; a spec that nobody has rendered is
+ * rendered on the spot.
  */
 #include "core/container_internal.h"
 
@@ -46,7 +48,8 @@ struct render {
 
 static int rendered_cmp(const void *a, const void *b)
 {
-	const struct spec_blob *x = ((const struct rendered *)a)->spec, *y = ((const struct rendered *)b)->spec;
+	const struct spec_blob *x = ((const struct rendered *)a)->spec,
+			       *y = ((const struct rendered *)b)->spec;
 
 	return x < y ? -1 : x > y;
 }
@@ -61,7 +64,8 @@ static void render_free(struct render *r)
 	free(r);
 }
 
-static struct render *render_new(struct davit *d, struct ipc_request *req, void (*answer)(struct render *r))
+static struct render *render_new(struct davit *d, struct ipc_request *req,
+				 void (*answer)(struct render *r))
 {
 	struct render *r = calloc(1, sizeof(*r));
 
@@ -127,7 +131,8 @@ static void render_done(struct worker_job *job)
 	struct render *r = container_of(job, struct render, job);
 
 	if (r->result < 0)
-		ipc_reply_error(r->req, FAULT_INTERNAL, NULL, "a stored spec cannot be read: %s", strerror(-r->result));
+		ipc_reply_error(r->req, FAULT_INTERNAL, NULL, "a stored spec cannot be read: %s",
+				strerror(-r->result));
 	else
 		r->answer(r);
 	render_free(r);
@@ -147,8 +152,12 @@ static void render_start(struct render *r)
 	render_done(&r->job);
 }
 
-/* The container's rendered spec; one that is not there yet is rendered into `extra`. NULL: it cannot be read. */
-static const msgpack_sbuffer *render_find(struct render *r, const struct container *c, msgpack_sbuffer *extra)
+/*
+ * The container's rendered spec; one that is not there yet is rendered into `extra`. NULL: it
+ * cannot be read.
+ */
+static const msgpack_sbuffer *render_find(struct render *r, const struct container *c,
+					  msgpack_sbuffer *extra)
 {
 	struct rendered key = { .spec = c->record->spec };
 	struct rendered *found = r->n ? bsearch(&key, r->v, r->n, sizeof(key), rendered_cmp) : NULL;
@@ -167,7 +176,8 @@ static struct container *find(struct davit *d, struct ipc_request *req)
 	struct container *c = container_find(d, ns, id);
 
 	if (!c)
-		ipc_reply_error(req, FAULT_NOT_FOUND, "id", "there is no container '%s' in the namespace '%s'", id, ns);
+		ipc_reply_error(req, FAULT_NOT_FOUND, "id",
+				"there is no container '%s' in the namespace '%s'", id, ns);
 	return c;
 }
 
@@ -189,7 +199,8 @@ static void get_answer(struct render *r)
 		container_pack(pk, c, spec);
 		ipc_reply_end(r->req);
 	} else {
-		ipc_reply_error(r->req, FAULT_INTERNAL, NULL, "the stored spec of '%s' cannot be read", c->id);
+		ipc_reply_error(r->req, FAULT_INTERNAL, NULL,
+				"the stored spec of '%s' cannot be read", c->id);
 	}
 	msgpack_sbuffer_destroy(&extra);
 }
@@ -251,7 +262,10 @@ static void list_answer(struct render *r)
 	ipc_list_end(&it);
 }
 
-/* Which specs the answer will need; 0, or -ENOMEM. A bad filter is left to ipc_list_begin, which answers it. */
+/*
+ * Which specs the answer will need; 0, or -ENOMEM. A bad filter is left to ipc_list_begin, which
+ * answers it.
+ */
 static int list_collect(struct render *r)
 {
 	size_t n, left = (size_t)ipc_arg_int(r->req, "limit", LIMIT_LIST_PAGE);
@@ -262,8 +276,8 @@ static int list_collect(struct render *r)
 
 	if (n && filter_compile(texts, n, &filter, NULL) < 0)
 		return 0;
-	for (struct container *c = container_first(r->d, ipc_namespace(r->req), after ? after : ""); c && left;
-	     c = container_next(c)) {
+	for (struct container *c = container_first(r->d, ipc_namespace(r->req), after ? after : "");
+	     c && left; c = container_next(c)) {
 		if (!c->live || (filter && !filter_match(filter, container_field, c)))
 			continue;
 		result = render_add(r, c);
@@ -299,7 +313,8 @@ static bool check_spec(struct ipc_request *req)
 
 	/* neither text nor map cannot come here, but an empty text is no spec */
 	if (spec && mp_str(spec, &text, &size) && !size) {
-		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "spec", "%s: spec is empty", ipc_request_method(req)->name);
+		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "spec", "%s: spec is empty",
+				ipc_request_method(req)->name);
 		return false;
 	}
 	return true;
@@ -310,9 +325,10 @@ static bool check_bundle(struct ipc_request *req)
 	const char *bundle = ipc_arg_str(req, "bundle");
 
 	if (bundle && bundle[0] != '/') {
-		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "bundle",
-				"%s: bundle '%s' must be an absolute path: the daemon's own folder means nothing to a caller",
-				ipc_request_method(req)->name, bundle);
+		ipc_reply_error(
+			req, FAULT_INVALID_ARGUMENT, "bundle",
+			"%s: bundle '%s' must be an absolute path: the daemon's own folder means nothing to a caller",
+			ipc_request_method(req)->name, bundle);
 		return false;
 	}
 	return true;
@@ -323,7 +339,8 @@ static void containers_create(struct ipc_request *req, void *user)
 	if (!check_spec(req) || !check_bundle(req))
 		return;
 	if (!ipc_has(req, "spec") && !ipc_has(req, "bundle")) {
-		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "spec", "containers.create: spec or bundle is needed");
+		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "spec",
+				"containers.create: spec or bundle is needed");
 		return;
 	}
 	container_request_create(user, req);
@@ -331,36 +348,44 @@ static void containers_create(struct ipc_request *req, void *user)
 
 static bool check_mask(struct ipc_request *req)
 {
-	static const char *const fixed[] = { "id", "runtime", "snapshotter", "created_at", "updated_at" };
-	static const char *const mutable[] = { "labels", "spec", "image", "extensions", "snapshot_key", "bundle" };
+	static const char *const fixed[] = { "id", "runtime", "snapshotter", "created_at",
+					     "updated_at" };
+	static const char *const mutable[] = { "labels",     "spec",	     "image",
+					       "extensions", "snapshot_key", "bundle" };
 	size_t n;
 	const char *const *mask = ipc_arg_strs(req, "mask", &n);
 
 	for (size_t i = 1; i < ARRAY_SIZE(fixed); i++) {
 		if (ipc_has(req, fixed[i])) {
-			ipc_reply_error(req, FAULT_INVALID_ARGUMENT, fixed[i], "containers.update: %s cannot be changed", fixed[i]);
+			ipc_reply_error(req, FAULT_INVALID_ARGUMENT, fixed[i],
+					"containers.update: %s cannot be changed", fixed[i]);
 			return false;
 		}
 	}
 	for (size_t i = 0; i < n; i++) {
 		const char *m = mask[i];
-		bool known = (!strncmp(m, "labels.", 7) && m[7]) || (!strncmp(m, "extensions.", 11) && m[11]);
+		bool known = (!strncmp(m, "labels.", 7) && m[7]) ||
+			     (!strncmp(m, "extensions.", 11) && m[11]);
 
 		for (size_t k = 0; k < ARRAY_SIZE(mutable); k++)
 			known |= !strcmp(m, mutable[k]);
 		for (size_t k = 0; k < ARRAY_SIZE(fixed); k++) {
 			if (!strcmp(m, fixed[k]) || (!strncmp(m, "runtime.", 8) && k == 1)) {
-				ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "mask", "containers.update: %s cannot be changed", m);
+				ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "mask",
+						"containers.update: %s cannot be changed", m);
 				return false;
 			}
 		}
 		if (!known) {
-			ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "mask",
-					"containers.update: there is no field '%s' that can be changed", m);
+			ipc_reply_error(
+				req, FAULT_INVALID_ARGUMENT, "mask",
+				"containers.update: there is no field '%s' that can be changed", m);
 			return false;
 		}
 		if (!strcmp(m, "spec") && !ipc_has(req, "spec")) {
-			ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "spec", "containers.update: the mask names spec, but none is given");
+			ipc_reply_error(
+				req, FAULT_INVALID_ARGUMENT, "spec",
+				"containers.update: the mask names spec, but none is given");
 			return false;
 		}
 	}
@@ -380,21 +405,46 @@ static void containers_delete(struct ipc_request *req, void *user)
 
 /* ---- the table */
 
-#define ID { .name = "id", .type = IPC_ID, .flags = IPC_REQUIRED, .doc = "its name within the namespace" }
-#define MUTABLE                                                                                                        \
-	{ .name = "labels", .type = IPC_LABELS, .doc = "labels; one with an empty value is left out, or removed" },    \
-		{ .name = "spec", .type = IPC_STR_OR_MAP, .doc = "OCI runtime spec, as a map or as config.json's text" }, \
-		{ .name = "bundle", .type = IPC_STR, .max = LIMIT_PATH_BYTES,                                          \
-		  .doc = "absolute path of a folder: a relative root.path is relative to it" },                        \
-		{ .name = "image", .type = IPC_STR, .max = LIMIT_NAME_BYTES, .doc = "the image it was made from" },    \
-		{ .name = "snapshot_key", .type = IPC_STR, .max = LIMIT_NAME_BYTES, .doc = "its root file system's snapshot" }, \
-		{ .name = "extensions", .type = IPC_MAP, .doc = "anything a client wants to keep with it" }
+#define ID                                                                                         \
+	{                                                                                          \
+		.name = "id", .type = IPC_ID, .flags = IPC_REQUIRED,                               \
+		.doc = "its name within the namespace"                                             \
+	}
+#define MUTABLE                                                                                    \
+	{ .name = "labels",                                                                        \
+	  .type = IPC_LABELS,                                                                      \
+	  .doc = "labels; one with an empty value is left out, or removed" },                      \
+		{ .name = "spec",                                                                  \
+		  .type = IPC_STR_OR_MAP,                                                          \
+		  .doc = "OCI runtime spec, as a map or as config.json's text" },                  \
+		{ .name = "bundle",                                                                \
+		  .type = IPC_STR,                                                                 \
+		  .max = LIMIT_PATH_BYTES,                                                         \
+		  .doc = "absolute path of a folder: a relative root.path is relative to it" },    \
+		{ .name = "image",                                                                 \
+		  .type = IPC_STR,                                                                 \
+		  .max = LIMIT_NAME_BYTES,                                                         \
+		  .doc = "the image it was made from" },                                           \
+		{ .name = "snapshot_key",                                                          \
+		  .type = IPC_STR,                                                                 \
+		  .max = LIMIT_NAME_BYTES,                                                         \
+		  .doc = "its root file system's snapshot" },                                      \
+	{                                                                                          \
+		.name = "extensions", .type = IPC_MAP,                                             \
+		.doc = "anything a client wants to keep with it"                                   \
+	}
 
 static const struct ipc_param create_params[] = {
 	ID,
 	MUTABLE,
-	{ .name = "snapshotter", .type = IPC_STR, .max = LIMIT_NAME_BYTES, .doc = "who has the snapshot" },
-	{ .name = "runtime", .type = IPC_STR, .max = LIMIT_NAME_BYTES, .doc = "runtime's name; davit's own unless given" },
+	{ .name = "snapshotter",
+	  .type = IPC_STR,
+	  .max = LIMIT_NAME_BYTES,
+	  .doc = "who has the snapshot" },
+	{ .name = "runtime",
+	  .type = IPC_STR,
+	  .max = LIMIT_NAME_BYTES,
+	  .doc = "runtime's name; davit's own unless given" },
 	{ 0 },
 };
 static const struct ipc_param update_params[] = {
@@ -420,14 +470,15 @@ static const struct ipc_field list_result[] = {
 };
 
 const struct ipc_method container_methods[] = {
-	{ "containers.create", "Stores a container: a spec under a name; nothing runs yet", 0, create_params, container_result,
-	  "already_exists", containers_create },
-	{ "containers.get", "A container's record", 0, id_params, container_result, "not_found", containers_get },
-	{ "containers.update", "Changes a record; a running task is not touched", IPC_UPDATES, update_params, container_result, "not_found",
-	  containers_update },
-	{ "containers.delete", "Removes a container that has no task", 0, id_params, NULL, "not_found failed_precondition",
-	  containers_delete },
-	{ "containers.list", "The namespace's containers in the order of their ids", IPC_LISTS, NULL, list_result, NULL,
-	  containers_list },
+	{ "containers.create", "Stores a container: a spec under a name; nothing runs yet", 0,
+	  create_params, container_result, "already_exists", containers_create },
+	{ "containers.get", "A container's record", 0, id_params, container_result, "not_found",
+	  containers_get },
+	{ "containers.update", "Changes a record; a running task is not touched", IPC_UPDATES,
+	  update_params, container_result, "not_found", containers_update },
+	{ "containers.delete", "Removes a container that has no task", 0, id_params, NULL,
+	  "not_found failed_precondition", containers_delete },
+	{ "containers.list", "The namespace's containers in the order of their ids", IPC_LISTS,
+	  NULL, list_result, NULL, containers_list },
 	{ 0 },
 };

@@ -2,15 +2,18 @@
 /*
  * Events: publish, subscribe, unsubscribe
  *
- * A subscription is a cursor in the journal (monitor/bus.h) with a connection as its sink. It belongs to the connection: when that closes, the subscription
- * is gone. What it writes before each event (message type, the subscriber's method and arguments) is packed once.
+ * A subscription is a cursor in the journal (monitor/bus.h) with a connection as its sink. It
+ * belongs to the connection: when that closes, the subscription is gone. What it writes before each
+ * event (message type, the subscriber's method and arguments) is packed once.
  *
- * Flow: journal_commit calls bus_pump, which calls sink_event for each subscriber in the same turn of the loop; the connection writes at
- * the turn's end. A connection with much unwritten refuses events; its subscriptions stay where they are in the journal, at the cost of a cursor, and
- * go on when it has drained.
+ * Flow: journal_commit calls bus_pump, which calls sink_event for each subscriber in the same turn
+ * of the loop; the connection writes at the turn's end. A connection with much unwritten refuses
+ * events; its subscriptions stay where they are in the journal, at the cost of a cursor, and go on
+ * when it has drained.
  *
- * Seqs mean something only within one journal. A client that comes with a seq of another journal (or with one that this journal
- * has not reached, which is the same mistake) is told by a gap that ends before the oldest event here, and then gets all there is.
+ * Seqs mean something only within one journal. A client that comes with a seq of another journal
+ * (or with one that this journal has not reached, which is the same mistake) is told by a gap that
+ * ends before the oldest event here, and then gets all there is.
  */
 #include "core/events.h"
 
@@ -228,8 +231,9 @@ static size_t count_of(struct subscriptions *all, const struct ipc_conn *conn)
 }
 
 /*
- * neovim's nvim_exec_lua(code, [arguments]) and nvim_call_function(name, [arguments]) refuse anything but an array as their second
- * parameter (api.txt), so there the event goes into that array: args [code] or [code, [more…]] become [code, [more…, event]].
+ * neovim's nvim_exec_lua(code, [arguments]) and nvim_call_function(name, [arguments]) refuse
+ * anything but an array as their second parameter (api.txt), so there the event goes into that
+ * array: args [code] or [code, [more…]] become [code, [more…, event]].
  */
 static bool calls_by_array(const char *method, const msgpack_object *args, uint32_t n)
 {

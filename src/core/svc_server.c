@@ -2,8 +2,9 @@
 /*
  * The methods server.info, server.stats and server.shutdown
  *
- * What server.info has to find out by trying (criu's version, what the kernel can do) is found out on a worker when it is first asked for, and kept. Requests
- * that come meanwhile wait for the same job.
+ * What server.info has to find out by trying (criu's version, what the kernel can do) is found out
+ * on a worker when it is first asked for, and kept. Requests that come meanwhile wait for the same
+ * job.
  */
 #include "core/server_methods.h"
 
@@ -121,7 +122,9 @@ static void pack_limits(msgpack_packer *pk)
 
 static void pack_cgroup(msgpack_packer *pk, const struct cgroup_host *h)
 {
-	static const char *const layouts[] = { [CGROUP_V1] = "v1", [CGROUP_HYBRID] = "hybrid", [CGROUP_V2] = "v2" };
+	static const char *const layouts[] = {
+		[CGROUP_V1] = "v1", [CGROUP_HYBRID] = "hybrid", [CGROUP_V2] = "v2"
+	};
 
 	msgpack_pack_map(pk, 2);
 	mp_pack_key_str(pk, "layout", layouts[cgroup_host_layout(h)]);
@@ -193,7 +196,8 @@ static void facts_done(struct worker_job *job)
 	s->known = true;
 	/* the reaper keeps what nobody asks for; this one is of no interest */
 	if (s->criu.pid > 0)
-		(void)reaper_add(s->d->reaper, REAPER_CHILD, s->criu.pid, -1, version_reaped, NULL, &watch);
+		(void)reaper_add(s->d->reaper, REAPER_CHILD, s->criu.pid, -1, version_reaped, NULL,
+				 &watch);
 	while ((w = STAILQ_FIRST(&s->waiters))) {
 		STAILQ_REMOVE_HEAD(&s->waiters, link);
 		info_answer(s->d, w->req);
@@ -245,7 +249,8 @@ static uint64_t proc_bytes(pid_t pid, const char *file, const char *name)
 static void pack_memory(msgpack_packer *pk, const struct davit *d)
 {
 	struct mallinfo2 heap = mallinfo2();
-	uint64_t own = proc_bytes(getpid(), "smaps_rollup", "\nPss:"), guardian = proc_bytes(d->guardian_pid, "smaps_rollup", "\nPss:");
+	uint64_t own = proc_bytes(getpid(), "smaps_rollup", "\nPss:"),
+		 guardian = proc_bytes(d->guardian_pid, "smaps_rollup", "\nPss:");
 
 	msgpack_pack_map(pk, 6);
 	mp_pack_key_uint(pk, "pss", own + guardian);
@@ -282,7 +287,8 @@ static void pack_method(void *user, const struct ipc_method *m, uint64_t calls)
 	b->count++;
 }
 
-static void pack_requests(msgpack_packer *pk, struct ipc_request *req, const struct davit *d, const struct ipc_server_stats *s)
+static void pack_requests(msgpack_packer *pk, struct ipc_request *req, const struct davit *d,
+			  const struct ipc_server_stats *s)
 {
 	struct by_method by = { .pk = pk };
 	size_t mark;
@@ -383,7 +389,8 @@ static void server_shutdown(struct ipc_request *req, void *user)
 	struct shutdown *s;
 
 	if (d->ending) {
-		ipc_reply_error(req, FAULT_FAILED_PRECONDITION, NULL, "the daemon is ending already");
+		ipc_reply_error(req, FAULT_FAILED_PRECONDITION, NULL,
+				"the daemon is ending already");
 		return;
 	}
 	s = ipc_request_alloc(req, sizeof(*s));
@@ -427,18 +434,24 @@ static const struct ipc_field stats_result[] = {
 	{ "events", "map", "first_seq, last_seq, journal_bytes, subscriptions" },
 	{ "workers", "map", "of each pool: threads, queued, running, finished" },
 	{ "reactor", "map", "uptime_ns, turns, busy_ns, turn_max_ns, delay_ns, delay_max_ns" },
-	{ "memory", "map", "bytes: pss (guardian and reactor), reactor_pss, guardian_pss, rss, heap, heap_used" },
+	{ "memory", "map",
+	  "bytes: pss (guardian and reactor), reactor_pss, guardian_pss, rss, heap, heap_used" },
 	{ 0 },
 };
 static const struct ipc_param shutdown_params[] = {
-	{ .name = "kill", .type = IPC_BOOL, .dflt = "false", .doc = "end and remove every task first; else containers run on" },
+	{ .name = "kill",
+	  .type = IPC_BOOL,
+	  .dflt = "false",
+	  .doc = "end and remove every task first; else containers run on" },
 	{ 0 },
 };
 
 const struct ipc_method server_methods[] = {
-	{ "server.info", "What this daemon is and what its host can do", IPC_NO_NAMESPACE, NULL, info_result, NULL, server_info },
-	{ "server.stats", "Counters since the reactor's start", IPC_NO_NAMESPACE, NULL, stats_result, NULL, server_stats },
-	{ "server.shutdown", "Ends the daemon; answers before it goes", IPC_NO_NAMESPACE, shutdown_params, NULL, "failed_precondition",
-	  server_shutdown },
+	{ "server.info", "What this daemon is and what its host can do", IPC_NO_NAMESPACE, NULL,
+	  info_result, NULL, server_info },
+	{ "server.stats", "Counters since the reactor's start", IPC_NO_NAMESPACE, NULL,
+	  stats_result, NULL, server_stats },
+	{ "server.shutdown", "Ends the daemon; answers before it goes", IPC_NO_NAMESPACE,
+	  shutdown_params, NULL, "failed_precondition", server_shutdown },
 	{ 0 },
 };

@@ -2,8 +2,9 @@
 /*
  * Whose process is it: for exits that the guardian reports
  *
- * The guardian becomes the parent of anything that is orphaned, and pids come round again; so a status counts only when a task has a process of
- * this pid and start time. A walk over all of them: such statuses are rare.
+ * The guardian becomes the parent of anything that is orphaned, and pids come round again; so a
+ * status counts only when a task has a process of this pid and start time. A walk over all of them:
+ * such statuses are rare.
  */
 #include "core/task.h"
 #include "core/task_internal.h"

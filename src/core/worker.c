@@ -2,19 +2,22 @@
 /*
  * Worker pool
  *
- * Owns its threads, the queue of jobs that wait, and the list of jobs that are finished but whose `done` has not run
- * yet. A job belongs to the pool from worker_submit until its `done` is called; then it is the caller's again.
+ * Owns its threads, the queue of jobs that wait, and the list of jobs that are finished but whose
+ * `done` has not run yet. A job belongs to the pool from worker_submit until its `done` is called;
+ * then it is the caller's again.
  *
- * One mutex guards both lists and the counters. A worker takes the job at the head, runs it without the mutex, and puts
- * it at the tail of the finished list; the eventfd is written only when that list was empty, so that a burst of jobs costs
- * one wake-up. The reactor takes the whole list at once and runs the callbacks in order. In a pool of one thread
- * the callbacks therefore run in the order of submission too.
+ * One mutex guards both lists and the counters. A worker takes the job at the head, runs it without
+ * the mutex, and puts it at the tail of the finished list; the eventfd is written only when that
+ * list was empty, so that a burst of jobs costs one wake-up. The reactor takes the whole list at
+ * once and runs the callbacks in order. In a pool of one thread the callbacks therefore run in the
+ * order of submission too.
  *
- * Threads are started when there is a job that no idle thread could take, never more than `threads`. When not even one
- * thread can be started, the job runs in the caller: slow, but nothing is lost; its `done` still comes from the loop.
+ * Threads are started when there is a job that no idle thread could take, never more than
+ * `threads`. When not even one thread can be started, the job runs in the caller: slow, but nothing
+ * is lost; its `done` still comes from the loop.
  *
- * worker_submit may be called from the reactor and from a running job, not after worker_pool_free began, but for
- * callbacks that it runs itself.
+ * worker_submit may be called from the reactor and from a running job, not after worker_pool_free
+ * began, but for callbacks that it runs itself.
  */
 #include "core/worker.h"
 
@@ -254,8 +257,11 @@ void worker_submit(struct worker_pool *p, struct worker_job *job)
 	pthread_mutex_lock(&p->lock);
 	list_push(&p->waiting, job);
 	p->n_waiting++;
-	/* idle threads that were woken but have not run yet count as idle: compare with what waits */
-	if (p->n_waiting > p->n_idle && p->n_threads < p->max_threads && pool_grow(p) < 0 && !p->n_threads) {
+	/*
+	 * idle threads that were woken but have not run yet count as idle: compare with what waits
+	 */
+	if (p->n_waiting > p->n_idle && p->n_threads < p->max_threads && pool_grow(p) < 0 &&
+	    !p->n_threads) {
 		/* alone in the queue, since nothing has ever been able to wait here */
 		list_pop(&p->waiting);
 		p->n_waiting--;

@@ -2,9 +2,9 @@
 /*
  * Worker pool: what blocks or burns
  *
- * A job owns its inputs, runs on a worker thread without touching the reactor's state, and its `done`
- * runs on the reactor (woken by one eventfd). Jobs of one pool start in the order of submission.
- * A pool of one thread is an ordered queue, as for SQLite.
+ * A job owns its inputs, runs on a worker thread without touching the reactor's state, and its
+ * `done` runs on the reactor (woken by one eventfd). Jobs of one pool start in the order of
+ * submission. A pool of one thread is an ordered queue, as for SQLite.
  */
 #pragma once
 
@@ -20,9 +20,16 @@ struct worker_job { /* embedded in the caller's struct; the caller frees it in d
 	void (*done)(struct worker_job *job); /* on the reactor */
 };
 
-/* threads >= 1; started on the first submit, with all signals blocked and a stack of `stack` bytes (0: 256 KiB). name at most 15 bytes. */
-int worker_pool_new(struct worker_pool **out, struct event_base *base, const char *name, unsigned threads, size_t stack);
-/* Waits for running and queued jobs and runs their done, also of those that a done submits here; the pool stays usable. */
+/*
+ * threads >= 1; started on the first submit, with all signals blocked and a stack of `stack` bytes
+ * (0: 256 KiB). name at most 15 bytes.
+ */
+int worker_pool_new(struct worker_pool **out, struct event_base *base, const char *name,
+		    unsigned threads, size_t stack);
+/*
+ * Waits for running and queued jobs and runs their done, also of those that a done submits here;
+ * the pool stays usable.
+ */
 void worker_pool_drain(struct worker_pool *pool);
 /* Drains, then joins. */
 void worker_pool_free(struct worker_pool *pool);

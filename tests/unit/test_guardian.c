@@ -2,8 +2,8 @@
 /*
  * The guardian with reactors of this test's own: start, hand-over, restart, end, and the exit log
  *
- * Each guardian runs in a child of the test. What its reactors see goes into shared memory; what they shall do is a
- * function by generation.
+ * Each guardian runs in a child of the test. What its reactors see goes into shared memory; what
+ * they shall do is a function by generation.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -156,9 +156,15 @@ static int setup(void **state)
 	snprintf(x->root, sizeof(x->root), "%s/root", x->base);
 	snprintf(x->state, sizeof(x->state), "%s/state", x->base);
 	snprintf(x->socket, sizeof(x->socket), "%s/state/davit.sock", x->base);
-	x->config = (struct davit_config){ .root = x->root, .state = x->state, .socket = x->socket, .group = (char *)"",
-					   .criu = (char *)"criu", .cgroup_parent = (char *)"/davit", .metrics = (char *)"" };
-	x->sh = mmap(NULL, sizeof(*x->sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	x->config = (struct davit_config){ .root = x->root,
+					   .state = x->state,
+					   .socket = x->socket,
+					   .group = (char *)"",
+					   .criu = (char *)"criu",
+					   .cgroup_parent = (char *)"/davit",
+					   .metrics = (char *)"" };
+	x->sh = mmap(NULL, sizeof(*x->sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
 	assert_true(x->sh != MAP_FAILED);
 	*state = x;
 	return 0;
@@ -187,7 +193,9 @@ static int teardown(void **state)
 
 static void start(struct fixture *x)
 {
-	struct guardian_options o = { .config = &x->config, .log_level = LOG_ERROR, .reactor = fake_reactor, .user = x };
+	struct guardian_options o = {
+		.config = &x->config, .log_level = LOG_ERROR, .reactor = fake_reactor, .user = x
+	};
 	int p[2];
 
 	assert_int_equal(pipe(p), 0);
@@ -340,7 +348,9 @@ static int failing_reactor(const struct guardian_child *child, void *user)
 static void test_failing_start(void **state)
 {
 	struct fixture *x = *state;
-	struct guardian_options o = { .config = &x->config, .log_level = LOG_ERROR, .reactor = failing_reactor };
+	struct guardian_options o = { .config = &x->config,
+				      .log_level = LOG_ERROR,
+				      .reactor = failing_reactor };
 	char text[2048], number[16];
 	int p[2], status;
 	pid_t pid;
@@ -361,7 +371,10 @@ static void test_failing_start(void **state)
 	assert_int_equal(access(x->socket, F_OK), -1);
 }
 
-/* Generation 1 stores an fd twice and has a child, and is killed; 2 finds them and the child's end; 3 finds what is left. */
+/*
+ * Generation 1 stores an fd twice and has a child, and is killed; 2 finds them and the child's end;
+ * 3 finds what is left.
+ */
 static void body_crash(struct fixture *x, struct keep *k, struct event_base *base, int generation)
 {
 	struct shared *sh = x->sh;
@@ -371,8 +384,8 @@ static void body_crash(struct fixture *x, struct keep *k, struct event_base *bas
 	if (generation == 1) {
 		int fd = memfd_create("kept", MFD_CLOEXEC);
 
-		if (fd < 0 || keep_put(k, "a/one", fd) < 0 || keep_put(k, "a/two", fd) < 0 || keep_put(k, "b/gone", fd) < 0 ||
-		    keep_drop(k, "b/gone") < 0)
+		if (fd < 0 || keep_put(k, "a/one", fd) < 0 || keep_put(k, "a/two", fd) < 0 ||
+		    keep_put(k, "b/gone", fd) < 0 || keep_drop(k, "b/gone") < 0)
 			_exit(95);
 		pid = fork();
 		if (!pid) {
@@ -451,7 +464,10 @@ static void test_restart(void **state)
 	assert_int_equal(end(x, SIGTERM), 0);
 }
 
-/* A child outlives the reactor's orderly end and ends with the guardian's: the next start knows its status. */
+/*
+ * A child outlives the reactor's orderly end and ends with the guardian's: the next start knows its
+ * status.
+ */
 static void body_orphan(struct fixture *x, struct keep *k, struct event_base *base, int generation)
 {
 	struct shared *sh = x->sh;
@@ -565,12 +581,12 @@ static void test_exit_log_file(void **state)
 
 	assert_int_equal(exit_log_open(&log, dir, NULL), 0);
 	assert_int_equal(log.count, 5);
-	TAILQ_FOREACH(e, &log.entries, link)
+	TAILQ_FOREACH (e, &log.entries, link)
 		assert_int_not_equal(e->status.pid, 3);
 	/* what was not sent is not acknowledged */
 	exit_log_ack(&log, 1);
 	assert_int_equal(log.count, 5);
-	TAILQ_FOREACH(e, &log.entries, link)
+	TAILQ_FOREACH (e, &log.entries, link)
 		e->sent = true;
 	exit_log_ack(&log, 1);
 	exit_log_ack(&log, 99);
@@ -621,7 +637,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_stale_socket, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failing_start, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_exit_log_survives_the_guardian, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_exit_log_survives_the_guardian, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_backoff, setup, teardown),
 	};
 

@@ -101,11 +101,18 @@ static void say_status(struct fixture *x, pid_t pid, int code, int status)
 {
 	struct keep_msg m = { .kind = KEEP_STATUS };
 
-	m.status = (struct keep_status){ .pid = pid, .code = code, .status = status, .exited_at = 77, .starttime = 1000 + (uint64_t)pid };
-	assert_int_equal(fd_send(x->peer, &m, KEEP_HEAD + sizeof(m.status), NULL, 0, 0), KEEP_HEAD + sizeof(m.status));
+	m.status = (struct keep_status){ .pid = pid,
+					 .code = code,
+					 .status = status,
+					 .exited_at = 77,
+					 .starttime = 1000 + (uint64_t)pid };
+	assert_int_equal(fd_send(x->peer, &m, KEEP_HEAD + sizeof(m.status), NULL, 0, 0),
+			 KEEP_HEAD + sizeof(m.status));
 }
 
-/* What the reactor's end said; the text is terminated. Returns the kind, 0 when there is nothing. */
+/*
+ * What the reactor's end said; the text is terminated. Returns the kind, 0 when there is nothing.
+ */
 static unsigned heard(struct fixture *x, struct keep_msg *m, int *fd)
 {
 	size_t n = 1;
@@ -238,7 +245,10 @@ static void test_words(void **state)
 	assert_string_equal(m.text, long_key);
 }
 
-/* More than the socket takes, with the caller's fd closed at once: all arrives, in order, each with its own fd. */
+/*
+ * More than the socket takes, with the caller's fd closed at once: all arrives, in order, each with
+ * its own fd.
+ */
 static void test_queue(void **state)
 {
 	enum { COUNT = 3000 };
