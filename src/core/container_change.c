@@ -396,7 +396,11 @@ static int record_build(struct container_change *ch, struct labels *labels,
 		row.snapshotter = ipc_arg_str(req, "snapshotter");
 		row.created_at = row.updated_at;
 	}
-	spec = ch->blob ? TAKE_PTR(ch->blob) : spec_blob_ref(old->spec);
+	spec = TAKE_PTR(ch->blob);
+	if (!spec && old)
+		spec = spec_blob_ref(old->spec);
+	if (!spec)
+		return fault_set(&ch->fault, FAULT_INTERNAL, 0, "there is no spec");
 	ch->record = record_new(&row, spec);
 	if (ch->record)
 		return 0;

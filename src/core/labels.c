@@ -23,40 +23,34 @@ void labels_clear(struct labels *l)
 	l->n = 0;
 }
 
-static size_t labels_index(const struct labels *l, const char *key, size_t size)
+static struct db_label *labels_find(const struct labels *l, const char *key, size_t size)
 {
-	size_t i;
+	for (struct db_label *e = l->v; e && e < l->v + l->n; e++)
+		if (!strncmp(e->key, key, size) && !e->key[size])
+			return e;
+	return NULL;
+}
 
-	for (i = 0; i < l->n; i++)
-		if (!strncmp(l->v[i].key, key, size) && !l->v[i].key[size])
-			break;
-	return i;
+static void labels_remove(struct labels *l, struct db_label *e)
+{
+	free((char *)e->key);
+	memmove(e, e + 1, (size_t)(l->v + l->n - (e + 1)) * sizeof(*e));
+	l->n--;
 }
 
 int labels_set(struct labels *l, const char *key, size_t key_size, const char *value,
 	       size_t value_size)
 {
-	size_t i = labels_index(l, key, key_size);
+	struct db_label *e = labels_find(l, key, key_size), *grown;
 	char *text;
 
 	if (!value_size) {
-		if (i == l->n)
-			return 0;
-		free((char *)l->v[i].key);
-		memmove(&l->v[i], &l->v[i + 1], (l->n - i - 1) * sizeof(l->v[0]));
-		l->n--;
+		if (e)
+			labels_remove(l, e);
 		return 0;
 	}
-	if (i == l->n) {
-		struct db_label *grown;
-
-		if (l->n >= LIMIT_LABELS)
-			return -E2BIG;
-		grown = realloc(l->v, (l->n + 1) * sizeof(l->v[0]));
-		if (!grown)
-			return -ENOMEM;
-		l->v = grown;
-	}
+	if (!e && l->n >= LIMIT_LABELS)
+		return -E2BIG;
 	text = malloc(key_size + value_size + 2);
 	if (!text)
 		return -ENOMEM;
@@ -64,12 +58,19 @@ int labels_set(struct labels *l, const char *key, size_t key_size, const char *v
 	text[key_size] = 0;
 	memcpy(text + key_size + 1, value, value_size);
 	text[key_size + 1 + value_size] = 0;
-	if (i == l->n)
-		l->n++;
-	else
-		free((char *)l->v[i].key);
-	l->v[i].key = text;
-	l->v[i].value = text + key_size + 1;
+	if (e) {
+		free((char *)e->key);
+	} else {
+		grown = realloc(l->v, (l->n + 1) * sizeof(l->v[0]));
+		if (!grown) {
+			free(text);
+			return -ENOMEM;
+		}
+		l->v = grown;
+		e = &grown[l->n++];
+	}
+	e->key = text;
+	e->value = text + key_size + 1;
 	return 0;
 }
 
