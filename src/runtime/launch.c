@@ -40,13 +40,19 @@ int launch_wire_fault(const struct wire_failed *msg, struct fault *f)
 	if (err < 0 || err > 4095)
 		err = EIO;
 	if (m.text[0]) {
-		/* EPROTO stands for a reason that is no errno */
+		bool named = !m.path[0] || strstr(m.text, m.path);
+		/* EPROTO stands for a reason that is no errno; "not found" says what ENOENT would */
+		bool plain = err == EPROTO || (err == ENOENT && m.exit_code == 127);
+
 		r = fault_set(f,
 			      m.code > 0 && m.code < FAULT_CODES ? (enum fault_code)m.code
 								 : fault_code_of_errno(err),
-			      err == EPROTO ? 0 : err, "%s%s%s", m.text,
-			      m.path[0] && !strstr(m.text, m.path) ? " " : "",
-			      m.path[0] && !strstr(m.text, m.path) ? m.path : "");
+			      plain ? 0 : err, "%s%s%s", m.text, named ? "" : ": ",
+			      named ? "" : m.path);
+		if (f && err != EPROTO)
+			f->err = err;
+		if (err != EPROTO)
+			r = -err;
 		fault_at(f, m.step, m.path);
 	} else {
 		r = fault_sys(f, err, m.step, m.path[0] ? m.path : NULL);

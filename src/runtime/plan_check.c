@@ -41,9 +41,11 @@ static int program_fault(struct fault *f, const char *name, int err, bool in_pat
 {
 	bool missing = err == ENOENT || err == ENOTDIR;
 
-	fault_set(f, missing ? FAULT_NOT_FOUND : FAULT_FAILED_PRECONDITION, err, "%s%s %s",
-		  missing ? "program not found" : "program cannot be executed",
+	fault_set(f, missing ? FAULT_NOT_FOUND : FAULT_FAILED_PRECONDITION, missing ? 0 : err,
+		  "%s%s: %s", missing ? "program not found" : "program cannot be executed",
 		  missing && in_path ? " in PATH" : "", name);
+	if (f)
+		f->err = err;
 	fault_at(f, "find program", name);
 	fault_arg(f, "process.args");
 	if (f)
