@@ -2,6 +2,7 @@
 """Containers and namespaces: records, updates, lists, and what a restart leaves of them."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -258,3 +259,40 @@ def test_thousand_containers_cost_little(davit):
     stats = davit.call("server.stats")
     assert stats["containers"]["specs"] == 1
     assert (stats["memory"]["heap_used"] - before) / 1000 < 2048
+
+
+def test_full_state_folder(make_davit):
+    """The event of a change cannot be written: the change is undone, and nothing is half there."""
+    davit = make_davit("--journal-size", "1m", start=False)
+    davit.state.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "none", davit.state], check=True)
+    davit.cleanups.append(lambda: subprocess.run(["umount", "-l", davit.state], check=True))
+    davit.start()
+    davit.call("containers.create", id="kept", spec=SPEC, labels={"a": "1"})
+    with open(davit.state / "filler", "wb", buffering=0) as filler:
+        with pytest.raises(OSError):
+            while True:
+                filler.write(b"x" * 4096)
+        # the last page may have had room
+        with pytest.raises(RpcError):
+            for _ in range(1000):
+                davit.call("events.publish", topic="/f", event={})
+        before = davit.call("containers.get", id="kept")["container"]
+        last = davit.call("server.stats")["events"]["last_seq"]
+        assert fails("resource_exhausted", davit.call, "containers.create", id="new", spec=SPEC).details["errname"] == "ENOSPC"
+        fails("resource_exhausted", davit.call, "containers.update", id="kept", labels={"b": "2"})
+        fails("resource_exhausted", davit.call, "containers.delete", id="kept")
+        fails("resource_exhausted", davit.call, "namespaces.create", name="new")
+        fails("resource_exhausted", davit.call, "namespaces.update", name="default", labels={"b": "2"})
+        fails("resource_exhausted", davit.call, "containers.list", namespace="first")
+        fails("not_found", davit.call, "containers.get", id="new")
+        fails("not_found", davit.call, "namespaces.get", name="new")
+        assert davit.call("containers.get", id="kept")["container"] == before
+        filler.truncate(0)
+    davit.kill_reactor()
+    assert davit.call("containers.list")["containers"] == [before]
+    assert davit.call("namespaces.list")["namespaces"] == [{"name": "default", "labels": {}}]
+    assert davit.call("server.stats")["events"]["last_seq"] == last
+    davit.call("containers.create", id="new", spec=SPEC)
+    assert davit.call("server.stats")["events"]["last_seq"] == last + 1
+    (davit.state / "filler").unlink()
