@@ -18,11 +18,9 @@
 #include "core/container.h"
 #include "core/hookrun.h"
 #include "core/keep.h"
-#include "core/listener.h"
 
 #include "core/task_internal.h"
 #include "core/task_stdio.h"
-#include "core/tty.h"
 #include "monitor/journal.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -318,150 +316,6 @@ static void create_done(struct worker_job *job)
 		return;
 	}
 	process_watch_launch(p);
-}
-
-static void create_hooks_done(void *user, const struct fault *f)
-{
-	struct process *p = user;
-
-	p->hooks = NULL;
-	if (f) {
-		process_event(p, EVENT_FAILED, (void *)f);
-		return;
-	}
-	launch_continue(p->launch);
-}
-
-static void create_hooks(struct process *p)
-{
-	struct hook_run_request r = {
-		.spec = p->spec,
-		.kinds = { SPEC_HOOK_PRESTART, SPEC_HOOK_CREATE_RUNTIME },
-		.n_kinds = 2,
-		.id = p->task->id,
-		.bundle = p->task->bundle,
-		.status = "creating",
-		.pid = p->pid,
-	};
-	struct fault f;
-	int result = hook_run_start(&p->hooks, p->task->d, &r, create_hooks_done, p);
-
-	if (result < 0) {
-		fault_sys(&f, -result, "run the hooks", NULL);
-		process_event(p, EVENT_FAILED, &f);
-	}
-}
-
-static void create_listener_done(void *user, const struct fault *f)
-{
-	struct task *t = user;
-	struct process *p = &t->init;
-
-	if (!t->dead && p->launch) {
-		if (f)
-			process_event(p, EVENT_FAILED, (void *)f);
-		else
-			launch_continue(p->launch);
-	}
-	task_job_end(t);
-}
-
-static void create_listener(struct process *p, int fd)
-{
-	struct task *t = p->task;
-	struct fault f;
-	int r;
-
-	task_job_begin(t);
-	r = listener_send(t->d, p->seccomp, p->spec, t->id, t->bundle, p->pid, fd,
-			  create_listener_done, t);
-	if (r < 0) {
-		task_job_end(t);
-		fault_sys(&f, -r, "hand over the seccomp listener", NULL);
-		process_event(p, EVENT_FAILED, &f);
-	}
-}
-
-/* Reads the launch's socket. The process, even its task, may be gone after. */
-void process_drain_launch(struct process *p)
-{
-	struct task *t = p->task;
-	struct fault f;
-
-	task_job_begin(t);
-	while (!t->dead && p->launch) {
-		enum launch_event ev = launch_read(p->launch, &f);
-		int r;
-
-		if (ev == LAUNCH_AGAIN)
-			break;
-		switch (ev) {
-		case LAUNCH_TTY:
-			r = task_stdio_tty(p, launch_take_fd(p->launch), &f);
-			if (r < 0)
-				process_event(p, EVENT_FAILED, &f);
-			break;
-		case LAUNCH_LISTENER:
-			create_listener(p, launch_take_fd(p->launch));
-			break;
-		case LAUNCH_HOOKS:
-			create_hooks(p);
-			break;
-		case LAUNCH_READY:
-			process_event(p, EVENT_READY, NULL);
-			break;
-		case LAUNCH_STARTED:
-			process_event(p, EVENT_STARTED, NULL);
-			goto out;
-		case LAUNCH_FAILED:
-			process_event(p, EVENT_FAILED, &f);
-			goto out;
-		case LAUNCH_AGAIN:
-			break;
-		}
-		/* an exec that was removed meanwhile is no more; inits live as long as the task */
-		if (p != &t->init)
-			break;
-	}
-out:
-	task_job_end(t);
-}
-
-static void process_launch_readable(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	process_drain_launch(arg);
-}
-
-void process_watch_launch(struct process *p)
-{
-	struct fault f;
-
-	p->launch_event = event_new(p->task->d->base, launch_fd(p->launch), EV_READ | EV_PERSIST,
-				    process_launch_readable, p);
-	if (!p->launch_event || event_add(p->launch_event, NULL) < 0) {
-		fault_sys(&f, ENOMEM, "watch the launch", NULL);
-		process_event(p, EVENT_FAILED, &f);
-		return;
-	}
-	process_drain_launch(p);
-}
-
-void process_release_launch(struct process *p)
-{
-	if (p->launch_event)
-		event_free(p->launch_event);
-	p->launch_event = NULL;
-	launch_free(p->launch);
-	p->launch = NULL;
-	seccomp_put(p->seccomp);
-	p->seccomp = NULL;
-	spec_free(p->spec);
-	p->spec = NULL;
-	spec_free(p->container_spec);
-	p->container_spec = NULL;
-	fd_close(&p->join_pidfd);
 }
 
 void create_ready(struct process *p, void *arg)

@@ -173,6 +173,9 @@ void task_job_end(struct task *t);
 /* SIGNAL to all of the task's cgroup, by a worker; req (may be NULL) is answered after. 0 or -errno. */
 int task_kill_all(struct task *t, int sig, struct ipc_request *req);
 
+/* ---- task_kill.c */
+void kill_signal(struct process *p, void *arg);
+
 /* ---- task_create.c */
 void task_method_create(struct ipc_request *req, void *user);
 void process_watch_launch(struct process *p); /* polls the launch's socket */

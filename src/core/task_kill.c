@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Signals: to one process by its pidfd, to all by the cgroup
+ *
+ * A pidfd cannot reach a stranger, whatever became of the pid. The cgroup's processes are found and signalled on a worker.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "core/task.h"
+#include "core/task_internal.h"
+#include "util/fd.h"
+
+void process_kill_now(struct process *p)
+{
+	if (p->pidfd >= 0 && !p->exited)
+		fd_pidfd_send_signal(p->pidfd, SIGKILL);
+}
+
+struct kill_job {
+	struct worker_job job;
+	struct task *task;
+	struct cgroup *cgroup;
+	struct ipc_request *req;
+	int signal, result;
+};
+
+static void kill_all_run(struct worker_job *job)
+{
+	struct kill_job *k = (struct kill_job *)job;
+
+	k->result = cgroup_signal(k->cgroup, k->signal);
+}
+
+static void kill_all_done(struct worker_job *job)
+{
+	struct kill_job *k = (struct kill_job *)job;
+
+	if (k->req && k->result < 0) {
+		struct fault f;
+
+		fault_sys(&f, -k->result, "signal the cgroup", cgroup_path(k->cgroup));
+		ipc_reply_fault(k->req, &f);
+	} else if (k->req) {
+		ipc_reply_empty(k->req);
+	}
+	cgroup_free(k->cgroup);
+	task_job_end(k->task);
+	free(k);
+}
+
+int task_kill_all(struct task *t, int sig, struct ipc_request *req)
+{
+	struct kill_job *k = calloc(1, sizeof(*k));
+	int r;
+
+	if (!k)
+		return -ENOMEM;
+	r = cgroup_open(t->d->cgroups, cgroup_path(t->cgroup), &k->cgroup);
+	if (r < 0) {
+		free(k);
+		return r;
+	}
+	k->job.run = kill_all_run;
+	k->job.done = kill_all_done;
+	k->task = t;
+	k->signal = sig;
+	k->req = req;
+	task_job_begin(t);
+	worker_submit(t->d->workers, &k->job);
+	return 0;
+}
+
+void kill_signal(struct process *p, void *arg)
+{
+	struct ipc_request *req = arg;
+	int sig = (int)ipc_arg_int(req, "signal", SIGTERM), r;
+	struct fault f;
+
+	if (ipc_arg_bool(req, "all", false) && !p->exec_id && p->task->cgroup) {
+		r = task_kill_all(p->task, sig, req);
+		if (!r)
+			return;
+	} else if (p->pidfd < 0) {
+		r = -ESRCH;
+	} else {
+		r = fd_pidfd_send_signal(p->pidfd, sig);
+		/* an exec that was made and has no pid namespace of its own ends like any process */
+	}
+	if (r == -ESRCH)
+		ipc_reply_error(req, FAULT_NOT_FOUND, NULL, "%s: process already finished",
+				process_id(p));
+	else if (r < 0) {
+		fault_sys(&f, -r, "send the signal", NULL);
+		ipc_reply_fault(req, &f);
+	} else
+		ipc_reply_empty(req);
+}
+
+static void end_all_idle(evutil_socket_t fd, short what, void *arg)
+{
+	struct davit *d = arg;
+
+	(void)fd;
+	(void)what;
+	if (d->tasks->ended && RB_EMPTY(&d->tasks->tree)) {
+		void (*ended)(void *) = d->tasks->ended;
+
+		d->tasks->ended = NULL;
+		ended(d->tasks->ended_user);
+	}
+}
+
+void tasks_end_all(struct davit *d, void (*done)(void *user), void *user)
+{
+	struct timeval now = { 0, 0 };
+	struct task *t, *next;
+
+	d->tasks->ended = done;
+	d->tasks->ended_user = user;
+	RB_FOREACH_SAFE (t, task_tree, &d->tasks->tree, next) {
+		struct process *p = &t->init;
+
+		p->delete_requested = true;
+		if (p->state == PROCESS_STOPPED) {
+			delete_stopped(p, NULL);
+		} else if (p->state == PROCESS_CREATING) {
+			p->cancelled = true;
+			process_kill_now(p);
+		} else if (!t->cgroup || task_kill_all(t, SIGKILL, NULL) < 0) {
+			process_kill_now(p);
+		}
+	}
+	event_base_once(d->base, -1, EV_TIMEOUT, end_all_idle, d, &now);
+}
