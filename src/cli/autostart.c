@@ -129,16 +129,15 @@ static void leave_cgroups(void)
 	if (!mounts)
 		return;
 	while (getline(&line, &size, mounts) > 0) {
-		char *type = strstr(line, " - "), *save = NULL, *folder;
+		char *type = strstr(line, " - "), *save = NULL, *folder = line;
 		char path[PATH_MAX];
 
 		if (!type ||
 		    (strncmp(type, " - cgroup ", 10) != 0 && strncmp(type, " - cgroup2 ", 11) != 0))
 			continue;
-		strtok_r(line, " ", &save);
-		for (int i = 0; i < 3; i++)
-			folder = strtok_r(NULL, " ", &save);
-		folder = strtok_r(NULL, " ", &save);
+		/* The mount point is the fifth word. */
+		for (int i = 0; folder && i < 5; i++)
+			folder = strtok_r(i ? NULL : line, " ", &save);
 		if (!folder ||
 		    (size_t)snprintf(path, sizeof(path), "%s/cgroup.procs", folder) >= sizeof(path))
 			continue;

@@ -120,7 +120,7 @@ json_object *caps_json(uint64_t set, uint64_t added, bool root)
 
 uint64_t caps_bits(json_object *names)
 {
-	uint64_t set = 0, bit;
+	uint64_t set = 0, bit = 0;
 
 	for (size_t i = 0; i < js_len(names); i++) {
 		const char *name = json_object_get_string(js_at(names, i));

@@ -44,13 +44,12 @@ void doctor_add(json_object *findings, const char *group, const char *name, enum
 	va_list ap;
 
 	va_start(ap, detail);
-	if (vasprintf(&text, detail, ap) < 0)
-		text = NULL;
+	text = mem_vprintf(detail, ap);
 	va_end(ap);
 	js_set_str(o, "group", group);
 	js_set_str(o, "name", name);
 	js_set_str(o, "level", level_names[level]);
-	js_set_str(o, "detail", mem_need(text));
+	js_set_str(o, "detail", text);
 	js_push(findings, o);
 }
 

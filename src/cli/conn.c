@@ -242,15 +242,15 @@ int cli_answer(struct cli *cli, uint32_t msgid, json_object **result, struct fau
 	int err;
 
 	while (!r) {
-		err = receive(cli, -1, &r, f);
-		if (err == -EAGAIN)
-			continue;
-		if (err < 0)
+		struct cli_reply *next = NULL;
+
+		err = receive(cli, -1, &next, f);
+		if (err < 0 && err != -EAGAIN)
 			return err;
-		if (r->notification || r->msgid != msgid) {
-			keep(cli, r);
-			r = NULL;
-		}
+		if (next && (next->notification || next->msgid != msgid))
+			keep(cli, next);
+		else
+			r = next;
 	}
 	err = 0;
 	if (r->failed) {

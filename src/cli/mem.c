@@ -53,14 +53,20 @@ char *mem_strndup(const char *text, size_t n)
 	return mem_need(strndup(text, n));
 }
 
+char *mem_vprintf(const char *fmt, va_list ap)
+{
+	char *text;
+
+	return mem_need(vasprintf(&text, fmt, ap) < 0 ? NULL : text);
+}
+
 char *mem_printf(const char *fmt, ...)
 {
 	va_list ap;
 	char *text;
-	int r;
 
 	va_start(ap, fmt);
-	r = vasprintf(&text, fmt, ap);
+	text = mem_vprintf(fmt, ap);
 	va_end(ap);
-	return mem_need(r < 0 ? NULL : text);
+	return text;
 }

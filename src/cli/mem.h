@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdarg.h>
 #include <stddef.h>
 
 void *mem_alloc(size_t size); /* zeroed */
@@ -18,5 +19,6 @@ void *mem_grow(void *array /* pointer to the array's pointer */, size_t *n, size
 char *mem_strdup(const char *text); /* NULL stays NULL */
 char *mem_strndup(const char *text, size_t n);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+char *mem_vprintf(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
 /* For results of libraries: ends the program when p is NULL. */
 void *mem_need(void *p);

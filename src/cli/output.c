@@ -57,10 +57,8 @@ int cli_fail(const struct fault *f, const char *hint, const char *what, ...)
 	va_list ap;
 
 	va_start(ap, what);
-	if (vasprintf(&text, what, ap) < 0)
-		text = NULL;
+	text = mem_vprintf(what, ap);
 	va_end(ap);
-	mem_need(text);
 	/* A message that tells what to do already needs no second advice. */
 	if (!hint && !strchr(f->message, ';'))
 		hint = usual_hint(f);
@@ -83,10 +81,8 @@ void cli_warn(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
+	text = mem_vprintf(fmt, ap);
 	va_end(ap);
-	mem_need(text);
 	clean(text);
 	fprintf(stderr, "davit: warning: %s\n", text);
 }
@@ -121,10 +117,9 @@ void table_cellf(struct table *t, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
+	text = mem_vprintf(fmt, ap);
 	va_end(ap);
-	table_cell(t, mem_need(text));
+	table_cell(t, text);
 }
 
 /* Columns on the terminal: UTF-8 continuation bytes take none. */

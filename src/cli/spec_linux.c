@@ -153,7 +153,7 @@ static int annotations(struct spec_build *b, struct fault *f)
 	const char *value = args_get(b->cli, "stop-signal");
 	size_t at = 0;
 	char name[16];
-	int sig, r;
+	int sig = 0, r;
 
 	if (value) {
 		r = units_signal(value, &sig, f);
@@ -197,7 +197,7 @@ int spec_build_seccomp(struct spec_build *b, struct fault *f)
 	const char *value = args_get(b->cli, "seccomp");
 	json_object *lin = js_object_at(b->spec, "linux");
 	json_object *profile CLEANUP_JSON = NULL;
-	json_object *resolved;
+	json_object *resolved = NULL;
 	int r;
 
 	if (!value && (b->from_bundle || args_flag(b->cli, "privileged")))

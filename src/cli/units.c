@@ -116,7 +116,7 @@ static int signal_by_name(const char *name)
 
 int units_signal(const char *text, int *sig, struct fault *f)
 {
-	int64_t n;
+	int64_t n = 0;
 
 	if (isdigit((unsigned char)*text)) {
 		if (units_int(text, 1, SIGRTMAX, &n, f) < 0) {
