@@ -57,6 +57,21 @@ static int put(int tree, int target)
 		       : 0;
 }
 
+/* The kernel's EINVAL for a folder that shall cover a file, or the other way round, in clear words. */
+static int wrong_kind(struct child *c, int tree, int target)
+{
+	struct stat from, to;
+
+	if (fstat(tree, &from) < 0 || fstat(target, &to) < 0 ||
+	    S_ISDIR(from.st_mode) == S_ISDIR(to.st_mode))
+		return -EINVAL;
+	if (S_ISDIR(from.st_mode))
+		return child_say(c, ENOTDIR, FAULT_FAILED_PRECONDITION,
+				 "the source is a folder and the target is none:", NULL);
+	return child_say(c, EISDIR, FAULT_FAILED_PRECONDITION,
+			 "the target is a folder and the source is none:", NULL);
+}
+
 static int mount_bind(struct child *c, struct plan_mount *m, int target)
 {
 	const struct mount_opts *o = &m->opts;
@@ -74,6 +89,8 @@ static int mount_bind(struct child *c, struct plan_mount *m, int target)
 	r = apply_attrs(tree, o, false);
 	if (!r)
 		r = put(tree, target);
+	if (r == -EINVAL)
+		r = wrong_kind(c, tree, target);
 	close(tree);
 	return r;
 }
@@ -86,7 +103,7 @@ static char *add_octal(char *to, mode_t mode)
 	return to;
 }
 
-static int mount_fs(struct plan_mount *m, int target, int at)
+static int mount_fs(struct child *c, struct plan_mount *m, int target, int at)
 {
 	char data[DATA_BYTES] = "mode=", path[64] = "/proc/self/fd/";
 	const char *text = m->data;
@@ -112,12 +129,17 @@ static int mount_fs(struct plan_mount *m, int target, int at)
 		if (fchdir(target) < 0)
 			return -errno;
 	}
-	return mount(m->source, path, m->type, m->opts.flags, *text ? text : NULL) < 0 ? -errno : 0;
+	if (!mount(m->source, path, m->type, m->opts.flags, *text ? text : NULL))
+		return 0;
+	if (errno == ENODEV)
+		return child_say(c, ENODEV, FAULT_FAILED_PRECONDITION,
+				 "the kernel has no file system of this type, at", NULL);
+	return -errno;
 }
 
 int child_mount_at(struct child *c, struct plan_mount *m, int target)
 {
-	return m->opts.bind ? mount_bind(c, m, target) : mount_fs(m, target, target);
+	return m->opts.bind ? mount_bind(c, m, target) : mount_fs(c, m, target, target);
 }
 
 static int remount(struct plan_mount *m, int target)

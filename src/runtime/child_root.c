@@ -128,8 +128,28 @@ int child_root_ro(struct child *c, const struct plan_op *op)
 	return mount_setattr(c->root, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ? -errno : 0;
 }
 
+/*
+ * Where the old root's mounts are shared with the host, its end must not be theirs. A path lookup
+ * of "." stays at the new root here, with the old one on top of it (umount2 alone looks at the
+ * top), so the old root has to be the working directory.
+ */
+static int leave_shared(struct child *c, int old)
+{
+	if (fchdir(old) < 0 || mount(NULL, ".", NULL, MS_SLAVE | MS_REC, NULL) < 0 ||
+	    umount2(".", MNT_DETACH) < 0 || fchdir(c->root) < 0)
+		return -errno;
+	return 0;
+}
+
 int child_pivot(struct child *c, const struct plan_op *op)
 {
+	int old = -1, r;
+
+	if (op->flags) {
+		old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (old < 0)
+			return -errno;
+	}
 	if (fchdir(c->root) < 0)
 		return -errno;
 	/* both names being ".", the old root lands on top of the new one, and umount2 takes it from there (pivot_root(2), NOTES) */
@@ -140,8 +160,11 @@ int child_pivot(struct child *c, const struct plan_op *op)
 				? "pivot_root is not possible from this root (an initramfs needs no_pivot_root)"
 				: NULL,
 			NULL);
-	if (op->flags && mount(NULL, ".", NULL, MS_SLAVE | MS_REC, NULL) < 0)
-		return -errno;
+	if (old >= 0) {
+		r = leave_shared(c, old);
+		close(old);
+		return r;
+	}
 	return umount2(".", MNT_DETACH) < 0 ? -errno : 0;
 }
 

@@ -83,6 +83,8 @@ static const struct row_atime {
 	{ "nostrictatime", true, MS_STRICTATIME, MOUNT_ATTR_RELATIME },
 };
 
+#define ATIME_FLAGS (MS_NOATIME | MS_RELATIME | MS_STRICTATIME)
+
 static const struct row_propagation {
 	const char *name;
 	unsigned long flag;
@@ -161,8 +163,10 @@ static bool take_flag(struct mount_opts *o, const char *s, bool recursive)
 
 		if (strcmp(s, row->name))
 			continue;
-		if (!recursive)
-			o->flags = row->clears ? o->flags & ~row->flag : o->flags | row->flag;
+		if (!recursive && row->clears)
+			o->flags &= ~row->flag;
+		else if (!recursive)
+			o->flags = (o->flags & ~(unsigned long)ATIME_FLAGS) | row->flag;
 		*set = (*set & ~(uint64_t)MOUNT_ATTR__ATIME) | row->attr;
 		*clear |= MOUNT_ATTR__ATIME;
 		return true;

@@ -222,7 +222,7 @@ class Daemon:
         self._names += 1
         return f"{prefix}{self._names}"
 
-    def create(self, id, args, root, *, namespace=None, container=None, stdio=None, **changes):
+    def create(self, id, args, root, /, *, namespace=None, container=None, stdio=None, **changes):
         """containers.create and tasks.create: returns the pid of the waiting init.
 
         changes    to the spec (lib.rootfs.spec)
@@ -233,13 +233,13 @@ class Daemon:
         self.call("containers.create", id=id, spec=rootfs.spec(args, root, **changes), **(container or {}), **more)
         return self.call("tasks.create", container_id=id, **(stdio or {}), **more)["pid"]
 
-    def launch(self, id, args, root, **more):
+    def launch(self, id, args, root, /, **more):
         """create and tasks.start: the container runs. Returns the pid."""
         self.create(id, args, root, **more)
         namespace = {"namespace": more["namespace"]} if more.get("namespace") else {}
         return self.call("tasks.start", container_id=id, **namespace)["pid"]
 
-    def run(self, args, root, *, id=None, input=None, remove=True, **more):
+    def run(self, args, root, /, *, id=None, input=None, remove=True, **more):
         """The whole life of a container. Returns (exit answer of tasks.wait, stdout and stderr as text)."""
         id = id or self.unique()
         namespace = {"namespace": more["namespace"]} if more.get("namespace") else {}

@@ -51,7 +51,7 @@ _SPEC = {
 }
 
 
-def spec(args, root="rootfs", **changes):
+def spec(args, root="rootfs", /, **changes):
     """An OCI config as a dict, to be changed further at will.
 
     spec(["sh", "-c", "id"], rootfs, process={"user": {"uid": 7, "gid": 7}}, hostname="h")
