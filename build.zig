@@ -266,7 +266,7 @@ fn gitRevision(b: *std.Build) []const u8 {
     var code: u8 = 0;
     const root = b.build_root.path orelse ".";
     const text = b.runAllowFail(&.{ "git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12" }, &code, .ignore) catch
-        return "";
+        return "unknown";
     return std.mem.trim(u8, text, " \r\n");
 }
 
