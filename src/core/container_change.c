@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "core/events.h"
+#include "core/task_logs.h"
 #include "core/worker.h"
 #include "runtime/spec.h"
 #include "util/cleanup.h"
@@ -275,6 +276,7 @@ static void change_succeed(struct container_change *ch)
 
 	if (ch->kind == CHANGE_DELETE) {
 		container_remove(ch->d, c);
+		task_logs_remove(ch->d, namespace_name(c->ns), c->id);
 		if (ch->req)
 			ipc_reply_empty(ch->req);
 		change_finish(ch);

@@ -286,6 +286,8 @@ static struct tty *tty_of_request(struct ipc_request *req, struct process *p)
 
 static void method_resize(struct ipc_request *req, void *user)
 {
+	uint16_t width = (uint16_t)ipc_arg_int(req, "width", 0);
+	uint16_t height = (uint16_t)ipc_arg_int(req, "height", 0);
 	struct process *p = process_of_request(req, user);
 	struct tty *tty;
 	struct fault f;
@@ -294,14 +296,16 @@ static void method_resize(struct ipc_request *req, void *user)
 	if (!p)
 		return;
 	if (p->state == PROCESS_ADDED && p->stdio.terminal) {
-		p->stdio.width = (uint16_t)ipc_arg_int(req, "width", 0);
-		p->stdio.height = (uint16_t)ipc_arg_int(req, "height", 0);
+		/* the terminal gets it when it is made */
+		p->stdio.width = width;
+		p->stdio.height = height;
+		ipc_reply_empty(req);
+		return;
 	}
 	tty = tty_of_request(req, p);
 	if (!tty)
 		return;
-	r = tty_resize(tty, (uint16_t)ipc_arg_int(req, "width", 0),
-		       (uint16_t)ipc_arg_int(req, "height", 0));
+	r = tty_resize(tty, width, height);
 	if (r < 0) {
 		fault_sys(&f, -r, "resize the terminal", NULL);
 		ipc_reply_fault(req, &f);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/container.h"
@@ -20,6 +21,7 @@
 #include "core/keep.h"
 
 #include "core/task_internal.h"
+#include "core/task_logs.h"
 #include "core/task_stdio.h"
 #include "monitor/journal.h"
 #include "util/cleanup.h"
@@ -113,6 +115,9 @@ static int create_prepare(struct create_job *j)
 	r = task_stdio_watch(j->d, io);
 	if (r < 0)
 		return fault_sys(f, -r, "watch a FIFO", NULL);
+	/* one folder for all to mount on: each does so in a mount namespace of its own */
+	if (j->n_rootfs && mkdir(j->rootfs_dir, 0700) < 0 && errno != EEXIST)
+		return fault_sys(f, errno, "make the mount point", j->rootfs_dir);
 	r = cgroup_path_for(j->d->cgroups, j->cgroup_path ? j->cgroup_path : j->spec->cgroups_path,
 			    t->ns, t->id, path, sizeof(path), f);
 	if (r < 0)
@@ -136,6 +141,9 @@ static int create_prepare(struct create_job *j)
 	lr.join_pidfd = -1;
 	for (int i = 0; i < 3; i++)
 		lr.stdio[i] = io->stream[i].child;
+	/* its mounts are seen in the container's mount namespace only: one folder serves all */
+	if (j->n_rootfs && mkdir(j->rootfs_dir, 0700) < 0 && errno != EEXIST)
+		return fault_sys(f, errno, "make the rootfs' mount point", j->rootfs_dir);
 	r = cgroup_create(j->d->cgroups, path, j->spec, &j->cgroup, f);
 	if (r < 0)
 		return r;
@@ -483,7 +491,7 @@ void task_method_create(struct ipc_request *req, void *user)
 		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, NULL, "tasks.create: out of memory");
 		return;
 	}
-	snprintf(log, sizeof(log), "%s/logs/%s/%s.log", d->config.root, ns, id);
+	task_log_path(d, ns, id, NULL, log, sizeof(log));
 	r = create_options(j, ipc_arg(req, "options"), &f);
 	if (!r)
 		r = create_rootfs(j, ipc_arg(req, "rootfs"), &f);

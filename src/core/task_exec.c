@@ -17,6 +17,7 @@
 
 #include "core/container.h"
 #include "core/task_internal.h"
+#include "core/task_logs.h"
 #include "core/task_stdio.h"
 #include "monitor/journal.h"
 #include "util/cleanup.h"
@@ -337,8 +338,7 @@ void exec_add(struct process *init, void *arg)
 	}
 	p = process_new_exec(t, exec_id);
 	j = p ? exec_job_new(p) : NULL;
-	snprintf(log, sizeof(log), "%s/logs/%s/%s.%s.log", t->d->config.root, t->ns, t->id,
-		 exec_id);
+	task_log_path(t->d, t->ns, t->id, exec_id, log, sizeof(log));
 	if (j)
 		j->text = strdup(json_object_to_json_string_ext(json, JSON_C_TO_STRING_PLAIN));
 	json_object_put(json);

@@ -238,6 +238,8 @@ void exit_publish(struct process *p)
 		task_tidy(t);
 		if (t->auto_remove)
 			p->delete_requested = true;
+	} else {
+		freeze_begin_late(t);
 	}
 	if (p->delete_requested)
 		delete_stopped(p, NULL);

@@ -5,6 +5,12 @@
  * Writing to the freezer returns at once; the kernel tells through cgroup.events when it is done (inotify-like wake-up of a poller,
  * cgroup-v2.rst "Core Interface Files"). The file is always readable, so only the edge counts. A v1 freezer tells nothing
  * and has to be asked again (freezer-subsystem.rst): there, and only there, a timer asks.
+ *
+ * A child of the daemon that has not exec'd yet has copies of all the daemon's fds. Frozen then, it would hold other clients' connections
+ * and other launches' sockets open for as long as the pause lasts; so a pause waits until no exec is on its way. None can
+ * begin meanwhile, since the task is no longer running.
+ *
+ * What is begun is in the journal before the freezer moves, so that a restart does not take a frozen task for a running one.
  */
 #include <errno.h>
 
@@ -61,6 +67,8 @@ static void freeze_late(evutil_socket_t fd, short what, void *arg)
 		task_commit(t);
 	} else {
 		p->state = PROCESS_PAUSED;
+		process_journal(p);
+		task_commit(t);
 	}
 	if (req)
 		ipc_reply_error(req, FAULT_DEADLINE_EXCEEDED, NULL,
@@ -90,12 +98,53 @@ static int freeze_begin(struct task *t, bool freeze, struct fault *f)
 	return r < 0 ? r : 0;
 }
 
-static void freeze_start(struct process *p, struct ipc_request *req, enum process_state via,
-			 bool freeze)
+static bool freeze_waits(struct task *t)
+{
+	struct process *e;
+
+	RB_FOREACH (e, process_tree, &t->execs)
+		if (e->state == PROCESS_STARTING)
+			return true;
+	return false;
+}
+
+/* In PAUSING or RESUMING; t->pause has who is to be answered. */
+static void freeze_now(struct task *t)
+{
+	struct process *p = &t->init;
+	bool freeze = p->state == PROCESS_PAUSING;
+	struct ipc_request *req;
+	struct fault f;
+	int r;
+
+	process_journal(p);
+	r = task_commit(t);
+	if (r < 0)
+		fault_sys(&f, -r, "write the journal", NULL);
+	else
+		r = freeze_begin(t, freeze, &f);
+	if (r < 0) {
+		freeze_cancel(t);
+		p->state = freeze ? PROCESS_RUNNING : PROCESS_PAUSED;
+		process_journal(p);
+		task_commit(t);
+		req = pending_take(&t->pause);
+		if (req)
+			ipc_reply_fault(req, &f);
+		return;
+	}
+	process_event(p, EVENT_FREEZER, NULL);
+}
+
+void freeze_begin_late(struct task *t)
+{
+	if (t->init.state == PROCESS_PAUSING && !t->freezer_timer && !freeze_waits(t))
+		freeze_now(t);
+}
+
+static void freeze_start(struct process *p, struct ipc_request *req, enum process_state via)
 {
 	struct task *t = p->task;
-	enum process_state from = p->state;
-	struct fault f;
 
 	if (!t->cgroup) {
 		ipc_reply_error(req, FAULT_FAILED_PRECONDITION, NULL, "task %s has no cgroup",
@@ -103,24 +152,20 @@ static void freeze_start(struct process *p, struct ipc_request *req, enum proces
 		return;
 	}
 	p->state = via;
-	if (freeze_begin(t, freeze, &f) < 0) {
-		freeze_cancel(t);
-		p->state = from;
-		ipc_reply_fault(req, &f);
-		return;
-	}
 	pending_set(&t->pause, req);
-	process_event(p, EVENT_FREEZER, NULL);
+	if (via == PROCESS_PAUSING && freeze_waits(t))
+		return;
+	freeze_now(t);
 }
 
 void freeze_pause(struct process *p, void *arg)
 {
-	freeze_start(p, arg, PROCESS_PAUSING, true);
+	freeze_start(p, arg, PROCESS_PAUSING);
 }
 
 void freeze_resume(struct process *p, void *arg)
 {
-	freeze_start(p, arg, PROCESS_RESUMING, false);
+	freeze_start(p, arg, PROCESS_RESUMING);
 }
 
 /* Has it arrived? */

@@ -214,6 +214,7 @@ void freeze_pause(struct process *p, void *arg);
 void freeze_resume(struct process *p, void *arg);
 void freeze_moved(struct process *p, void *arg);
 void freeze_cancel(struct task *t);
+void freeze_begin_late(struct task *t); /* an exec has left STARTING: a pause may have waited for it */
 void freeze_watch(struct task *t); /* after a restart */
 
 /* ---- task_record.c */

@@ -78,6 +78,12 @@ void kill_signal(struct process *p, void *arg)
 	int sig = (int)ipc_arg_int(req, "signal", SIGTERM), r;
 	struct fault f;
 
+	if (p->exec_id && ipc_arg_bool(req, "all", false)) {
+		ipc_reply_error(
+			req, FAULT_INVALID_ARGUMENT, "all",
+			"tasks.kill: all means the whole container: it does not go with exec_id");
+		return;
+	}
 	if (ipc_arg_bool(req, "all", false) && !p->exec_id && p->task->cgroup) {
 		r = task_kill_all(p->task, sig, req);
 		if (!r)

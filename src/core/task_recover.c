@@ -224,19 +224,35 @@ static void recover_half_made(struct task *t)
 	task_remove(t);
 }
 
+/*
+ * Its release was written, and perhaps not given: giving it twice does no harm. The socket then tells as ever whether the exec
+ * came about; without the socket only the word of it was missing.
+ */
+static void recover_release(struct process *p)
+{
+	if (!p->launch) {
+		process_event(p, EVENT_STARTED, NULL);
+		return;
+	}
+	launch_restart(p->launch);
+	process_watch_launch(p);
+}
+
 static int recover_init(struct task *t)
 {
 	struct process *p = &t->init;
 	int r;
 
 	switch (p->state) {
-	case PROCESS_CREATED:
 	case PROCESS_STARTING:
-		p->state = PROCESS_CREATED;
+		r = recover_process(p);
+		if (r == 0)
+			recover_release(p);
+		return r;
+	case PROCESS_CREATED:
 		r = recover_process(p);
 		if (r == 0 && p->launch)
-			process_watch_launch(
-				p); /* at its end of file when it was released just before the end */
+			process_watch_launch(p);
 		else if (r == 0)
 			process_kill_now(p); /* nothing is left that could start it */
 		return r;

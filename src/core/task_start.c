@@ -21,10 +21,24 @@
 void start_release(struct process *p, void *arg)
 {
 	struct ipc_request *req = arg;
-	int r = launch_start(p->launch);
+	enum process_state from = p->state;
+	int r = -EPIPE;
 
+	if (p->delete_requested && p->exec_id) { /* before there was somebody to kill */
+		process_kill_now(p);
+		return;
+	}
+	/* written before it is done: a reactor that dies in between leaves an init that may have begun */
+	p->state = PROCESS_STARTING;
+	if (p->launch && !p->exec_id) {
+		process_journal(p);
+		task_commit(p->task);
+	}
+	if (p->launch)
+		r = launch_start(p->launch);
 	if (r < 0) {
 		/* the child is dying, and its exit is on the way */
+		p->state = from;
 		if (req)
 			ipc_reply_error(req, FAULT_FAILED_PRECONDITION, NULL,
 					"%s: its init is gone", process_id(p));
@@ -32,7 +46,6 @@ void start_release(struct process *p, void *arg)
 	}
 	if (req)
 		pending_set(&p->start, req);
-	p->state = PROCESS_STARTING;
 }
 
 static void start_answer(struct process *p)
@@ -89,13 +102,15 @@ void start_started(struct process *p, void *arg)
 	(void)arg;
 	p->state = PROCESS_RUNNING;
 	p->started_at = clock_now();
-	if (!p->exec_id) {
-		process_key(p, "start", "", key, sizeof(key));
-		keep_drop(t->d->keep, key);
-	}
 	process_journal(p);
 	task_publish(t, p->exec_id ? "/tasks/exec-started" : "/tasks/start", p);
 	task_commit(t);
+	if (!p->exec_id) {
+		process_key(p, "start", "", key, sizeof(key));
+		keep_drop(t->d->keep, key);
+	} else {
+		freeze_begin_late(t);
+	}
 	if (!p->exec_id && p->spec && t->hooks & (1u << SPEC_HOOK_POSTSTART)) {
 		int r = start_hooks(p, p->spec);
 

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -310,7 +311,12 @@ int task_stdio_tty_open(struct process *p, int master)
 
 int task_stdio_tty(struct process *p, int fd, struct fault *f)
 {
+	struct winsize size = { .ws_col = p->stdio.width, .ws_row = p->stdio.height };
 	int r;
+
+	/* an exec's may have been changed since its launch was compiled */
+	if (p->exec_id && size.ws_col && size.ws_row && ioctl(fd, TIOCSWINSZ, &size) < 0)
+		log_warn("%s/%s: its terminal cannot be resized", p->task->ns, process_id(p));
 
 	if (p->stdio.console >= 0) {
 		ssize_t n = fd_send(p->stdio.console, "/dev/ptmx", 9, &fd, 1, MSG_DONTWAIT);

@@ -339,3 +339,27 @@ def test_many_streams_at_once(davit, rootfs):
         thread.join(DEADLINE)
     assert [text.splitlines()[-1] for text in texts] == [b"%d" % n for n in range(20)]
     assert all(text.count(b"\n") == 20001 for text in texts)
+
+
+def test_logs_go_with_their_container(davit, rootfs):
+    """Also: what two ids together spell is not another container's log."""
+    for name in ("a", "a.b"):
+        davit.launch(name, ["sh", "-c", f"echo of {name}; sleep 1000"], rootfs, stdio={"stdout": "log:"})
+    davit.call("tasks.exec", container_id="a", exec_id="b", spec=process(["echo", "of the exec"]), stdout="log:")
+    davit.call("tasks.start", container_id="a", exec_id="b")
+    davit.call("tasks.wait", container_id="a", exec_id="b")
+    paths = [davit.status("a")["stdout"], davit.status("a.b")["stdout"], davit.status("a", "b")["stdout"]]
+    for path, word in zip(paths, ("of a\n", "of a.b\n", "of the exec\n")):
+        wait_for(lambda: os.path.exists(path[4:]) and open(path[4:]).read().endswith(word))
+        assert len(open(path[4:]).read().splitlines()) == 1
+    davit.remove("a")
+    wait_for(lambda: not os.path.exists(os.path.dirname(paths[0][4:])))
+    assert os.path.exists(paths[1][4:])
+
+
+def test_size_of_an_exec_that_was_added(davit, rootfs):
+    davit.launch("c", ["sleep", "1000"], rootfs)
+    davit.call("tasks.exec", container_id="c", exec_id="e", spec=process(["sh", "-c", "stty size; sleep 1000"]), terminal=True)
+    davit.call("tasks.resize_pty", container_id="c", exec_id="e", width=111, height=22)
+    davit.call("tasks.start", container_id="c", exec_id="e")
+    Attached(davit, "c", exec_id="e").expect(b"22 111")
