@@ -2,6 +2,7 @@
 /* Launches: rootfs, mounts with their options, links that try to leave the root, masked and read-only paths. */
 #include "launch_kit.h"
 
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
 
@@ -396,6 +397,33 @@ static void test_propagation(void **state)
 	assert_int_equal(kit_lines("/proc/self/mountinfo", ((struct kit *)*state)->dir), before);
 }
 
+/* On a host whose mounts are shared, as systemd has them, a container with shared propagation takes none of them away. */
+static void test_shared_host(void **state)
+{
+	pid_t pid = fork();
+	int st;
+
+	if (!pid) {
+		struct kit_run *k = kit_new();
+		unsigned before, after;
+
+		if (unshare(CLONE_NEWNS) < 0 ||
+		    mount(NULL, "/", NULL, MS_SHARED | MS_REC, NULL) < 0)
+			_exit(2);
+		before = kit_lines("/proc/self/mountinfo", NULL);
+		kit_run(k, *state,
+			&(struct kit_parts){ .lin = ",\"rootfsPropagation\":\"rshared\"",
+					     .sh = "head -1 /proc/self/mountinfo" });
+		after = kit_lines("/proc/self/mountinfo", NULL);
+		_exit(k->r || k->status		   ? 3
+		      : before != after		   ? 4
+		      : !strstr(k->out, "shared:") ? 5
+						   : 0);
+	}
+	assert_int_equal(waitpid(pid, &st, 0), pid);
+	assert_int_equal(st, 0);
+}
+
 static void test_rootfs_list(void **state)
 {
 	const struct kit *kit = *state;
@@ -566,6 +594,7 @@ int main(void)
 		cmocka_unit_test(test_existing_nodes),
 		cmocka_unit_test(test_no_pivot),
 		cmocka_unit_test(test_propagation),
+		cmocka_unit_test(test_shared_host),
 		cmocka_unit_test(test_rootfs_list),
 		cmocka_unit_test(test_long_overlay),
 		cmocka_unit_test(test_cgroup_mount),
