@@ -203,6 +203,13 @@ int launch_start(struct launch *l)
 	return r;
 }
 
+void launch_restart(struct launch *l)
+{
+	/* the one that has exec'd already does not listen any more */
+	(void)say(l, WIRE_START);
+	l->started = true;
+}
+
 void launch_free(struct launch *l)
 {
 	if (!l)

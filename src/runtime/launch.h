@@ -76,6 +76,8 @@ enum launch_event launch_read(struct launch *l, struct fault *f);
 int launch_take_fd(struct launch *l);
 int launch_continue(struct launch *l);
 int launch_start(struct launch *l);
+/* After launch_resume, when the start was given or was about to be. */
+void launch_restart(struct launch *l);
 /* Closes the socket: a child that has not exec'd ends by itself. Does not reap. */
 void launch_free(struct launch *l);
 /* A launch around the socket and pid of a created container, after a restart: ready to start. fds are taken over. */

@@ -225,3 +225,35 @@ def test_a_reactor_that_dies_again_and_again(davit, rootfs, times):
     for _ in range(times):
         davit.kill_reactor()
     assert davit.status("c")["pid"] == pid
+
+
+def test_started_while_nobody_looked(davit, rootfs):
+    """The reactor dies between the release of an init and its exec, which a hook makes long."""
+    hook = {"path": "/bin/sleep", "args": ["sleep", "1"]}
+    pid = davit.create("c", ["sleep", "1000"], rootfs, hooks={"startContainer": [hook]})
+    davit.send("tasks.start", container_id="c")
+    davit.call("tasks.list")  # behind the start
+    seq = davit.events().info["last_seq"]
+    davit.kill_reactor()
+    with davit.events(since=seq) as events:
+        assert events.find("/tasks/start", container_id="c")["event"]["pid"] == pid
+    assert davit.status("c")["status"] == "running"
+    assert davit.exec("c", ["echo", "in"])[1] == "in\n"
+
+
+def test_pause_under_way(davit, rootfs):
+    """Whoever asked for the pause is gone with the reactor: nobody is left frozen."""
+    pid = davit.launch("c", ["sh", "-c", "while :; do :; done"], rootfs)
+    for _ in range(5):
+        davit.send("tasks.pause", container_id="c")
+        davit.kill_reactor()
+        if davit.status("c")["status"] == "paused":
+            davit.call("tasks.resume", container_id="c")
+        wait_for(lambda: davit.status("c")["status"] == "running", what="running")
+        before = _ticks(pid)
+        wait_for(lambda: _ticks(pid) > before, 10, "the container's going on")
+
+
+def _ticks(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return int(stat.read().split()[13])

@@ -395,3 +395,38 @@ def test_kill_from_outside(davit, rootfs):
     waiting = davit.send("tasks.wait", container_id="c")
     os.kill(pid, signal.SIGKILL)
     assert waiting.result()["signal"] == 9
+
+
+def test_pause_waits_for_execs(davit, rootfs):
+    """A child that is not yet the exec's program has the daemon's fds: it must not be frozen with them."""
+    davit.launch("c", ["sleep", "1000"], rootfs)
+    group = davit.call("tasks.list_pids", container_id="c")["processes"][0]["pid"]
+    for n in range(20):
+        ids = [f"e{n}-{k}" for k in range(3)]
+        for exec_id in ids:
+            davit.call("tasks.exec", container_id="c", exec_id=exec_id, spec={"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"]})
+        starts = [davit.send("tasks.start", container_id="c", exec_id=exec_id) for exec_id in ids]
+        davit.call("tasks.pause", container_id="c")
+        for start in starts:
+            assert start.done()
+        for process in davit.call("tasks.list_pids", container_id="c")["processes"]:
+            assert process["pid"] == group or process["exec_id"]
+            assert len(os.listdir(f"/proc/{process['pid']}/fd")) <= 4
+        davit.call("tasks.resume", container_id="c")
+        for exec_id, start in zip(ids, starts):
+            start.result()
+            davit.call("tasks.delete_process", container_id="c", exec_id=exec_id, kill=True)
+
+
+def test_exec_deleted_at_its_start(davit, rootfs):
+    """kill: true reaches an exec that is being cloned."""
+    davit.launch("c", ["sleep", "1000"], rootfs)
+    for n in range(10):
+        davit.call("tasks.exec", container_id="c", exec_id=f"e{n}", spec={"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"]})
+        start = davit.send("tasks.start", container_id="c", exec_id=f"e{n}")
+        ended = davit.send("tasks.delete_process", container_id="c", exec_id=f"e{n}", kill=True).result(20)
+        assert ended["signal"] == 9
+        try:
+            start.result(20)
+        except RpcError as error:
+            assert error.code in ("aborted", "failed_precondition")
