@@ -2,6 +2,7 @@
 /*
  * davit kill, pause, resume, wait: one call for each container named
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -61,6 +62,20 @@ static int resume_run(struct cli *cli)
 	return each(cli, "tasks.resume", NULL, "resume");
 }
 
+/* Goes on with the daemon that comes after one that dies: the end of a container is never lost. */
+static int wait_for(struct cli *cli, const char *id, json_object **answer, struct fault *f)
+{
+	int r;
+
+	do {
+		r = cli_call(cli, "tasks.wait", cli_params(id, NULL), answer, f);
+		if (r == 0 || f->err != EPIPE)
+			return r;
+		r = cli_reconnect(cli, f);
+	} while (r == 0);
+	return r;
+}
+
 static int wait_run(struct cli *cli)
 {
 	int code = 0;
@@ -69,7 +84,7 @@ static int wait_run(struct cli *cli)
 		json_object *answer CLEANUP_JSON = NULL;
 		struct fault f = { 0 };
 
-		if (cli_call(cli, "tasks.wait", cli_params(cli->args[i], NULL), &answer, &f) < 0)
+		if (wait_for(cli, cli->args[i], &answer, &f) < 0)
 			code = cli_fail(&f, NULL, "cannot wait for %s", cli->args[i]);
 		else
 			printf("%lld\n", (long long)js_int(answer, "exit_status", 255));

@@ -368,7 +368,11 @@ static int logs(struct cli *cli)
 	if (r.file)
 		fclose(r.file);
 	free(r.line);
-	return err < 0 ? cli_fail(&f, NULL, "cannot show the log of %s", id) : 0;
+	if (err < 0)
+		return cli_fail(
+			&f, f.code == FAULT_PERMISSION_DENIED ? "only root can read logs" : NULL,
+			"cannot show the log of %s", id);
+	return 0;
 }
 
 static const struct cli_option options[] = {

@@ -103,6 +103,19 @@ static struct stop *find(struct stop *list, size_t n, uint32_t wait_id)
 	return NULL;
 }
 
+/* After a restart of the daemon: the waits once more, for the signals have been sent. */
+static int wait_again(struct cli *cli, struct stop *list, size_t n, struct fault *f)
+{
+	int r = cli_reconnect(cli, f);
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		if (list[i].waiting)
+			r = cli_send(cli, "tasks.wait", cli_params(list[i].id, NULL), NULL, 0,
+				     &list[i].wait_id, f);
+	}
+	return r;
+}
+
 /*
  * Takes answers until none is awaited or the time is over. Returns how many are still awaited, or
  * negative.
@@ -124,6 +137,11 @@ static int collect(struct cli *cli, struct stop *list, size_t n, int64_t deadlin
 		r = cli_recv(cli, (int)ms, &reply, f);
 		if (r == -EAGAIN)
 			continue;
+		if (r < 0 && f->err == EPIPE) {
+			r = wait_again(cli, list, n, f);
+			if (r == 0)
+				continue;
+		}
 		if (r < 0)
 			return r;
 		s = reply->notification ? NULL : find(list, n, reply->msgid);

@@ -396,6 +396,18 @@ def test_terminal_outlives_the_reactor(davit, rootfs):
         assert t.wait() == 2
 
 
+def test_wait_and_stop_outlive_the_reactor(davit, rootfs):
+    davit.cli("run", "-d", "--name", "c", "--rootfs", rootfs, "sh", "-c", "trap 'sleep 1; exit 3' TERM; while :; do sleep 0.05; done", check=True)
+    time.sleep(0.3)
+    waiting = subprocess.Popen([binary(), "wait", "c"], env=davit.env, stdout=subprocess.PIPE, text=True)
+    stopping = subprocess.Popen([binary(), "stop", "c"], env=davit.env, stdout=subprocess.PIPE, text=True)
+    time.sleep(0.4)
+    davit.kill_reactor()
+    assert waiting.communicate(timeout=10)[0] == "3\n"
+    assert stopping.communicate(timeout=10)[0] == "c\n"
+    assert stopping.returncode == 0
+
+
 def test_events_outlive_the_reactor(davit, rootfs):
     process = subprocess.Popen([binary(), "events", "--since", "0", "--format", "json"], env=davit.env, stdout=subprocess.PIPE, text=True)
     davit.cli("create", "--name", "a", "--rootfs", rootfs, "true", check=True)
