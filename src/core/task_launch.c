@@ -6,6 +6,9 @@
  * machine's. A process, even its task, may be gone after each message.
  */
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "core/hookrun.h"
 #include "core/listener.h"
@@ -45,31 +48,51 @@ static void create_hooks(struct process *p)
 	}
 }
 
-static void create_listener_done(void *user, const struct fault *f)
-{
-	struct task *t = user;
-	struct process *p = &t->init;
+struct listener_wait {
+	struct task *task;
+	char exec_id[]; /* "" for the init */
+};
 
-	if (!t->dead && p->launch) {
+/* The process may have ended and been removed meanwhile: it is looked up again. */
+static void listener_done(void *user, const struct fault *f)
+{
+	struct listener_wait *w = user;
+	struct task *t = w->task;
+	struct process key = { .exec_id = w->exec_id }, *p = NULL;
+
+	if (!t->dead)
+		p = *w->exec_id ? RB_FIND(process_tree, &t->execs, &key) : &t->init;
+	if (p && p->launch) {
 		if (f)
 			process_event(p, EVENT_FAILED, (void *)f);
 		else
 			launch_continue(p->launch);
 	}
 	task_job_end(t);
+	free(w);
 }
 
-static void create_listener(struct process *p, int fd)
+static void listener_hand_over(struct process *p, int fd)
 {
 	struct task *t = p->task;
+	const char *exec_id = p->exec_id ? p->exec_id : "";
+	struct listener_wait *w = calloc(1, sizeof(*w) + strlen(exec_id) + 1);
 	struct fault f;
-	int r;
+	int r = -ENOMEM;
 
-	task_job_begin(t);
-	r = listener_send(t->d, p->seccomp, p->spec, t->id, t->bundle, p->pid, fd,
-			  create_listener_done, t);
+	if (w) {
+		w->task = t;
+		strcpy(w->exec_id, exec_id);
+		task_job_begin(t);
+		r = listener_send(t->d, p->seccomp, p->container_spec ? p->container_spec : p->spec,
+				  t->id, t->bundle, p->pid, fd, listener_done, w);
+	} else {
+		close(fd);
+	}
 	if (r < 0) {
-		task_job_end(t);
+		if (w)
+			task_job_end(t);
+		free(w);
 		fault_sys(&f, -r, "hand over the seccomp listener", NULL);
 		process_event(p, EVENT_FAILED, &f);
 	}
@@ -95,7 +118,7 @@ void process_drain_launch(struct process *p)
 				process_event(p, EVENT_FAILED, &f);
 			break;
 		case LAUNCH_LISTENER:
-			create_listener(p, launch_take_fd(p->launch));
+			listener_hand_over(p, launch_take_fd(p->launch));
 			break;
 		case LAUNCH_HOOKS:
 			create_hooks(p);
