@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -225,14 +227,42 @@ static int open_tree_for(struct plan *p, const struct plan_open *o, int *fd, str
 	return 0;
 }
 
+static const char *ns_name(int flag)
+{
+	for (int k = 0; k < SPEC_NS_KINDS; k++)
+		if (spec_ns_flag((enum spec_ns_kind)k) == flag)
+			return spec_ns_name((enum spec_ns_kind)k);
+	return "unknown";
+}
+
+/* Not blocking: the path may name a FIFO. */
+static int open_ns(const struct plan_open *o, int *fd, struct fault *f)
+{
+	int kind;
+
+	*fd = open(o->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0)
+		return fault_sys(f, errno, "open namespace", o->path);
+	if (!o->ns_flag)
+		return 0;
+	kind = ioctl(*fd, NS_GET_NSTYPE);
+	if (kind == o->ns_flag)
+		return 0;
+	fault_set(f, FAULT_INVALID_ARGUMENT, EINVAL, "linux.namespaces: %s is %s%s, not one of the kind %s",
+		  o->path, kind < 0 ? "no namespace" : "a namespace of the kind ",
+		  kind < 0 ? "" : ns_name(kind), ns_name(o->ns_flag));
+	fault_at(f, "open namespace", o->path);
+	fault_arg(f, "linux.namespaces");
+	return -EINVAL;
+}
+
 static int open_one(struct plan *p, const struct plan_open *o, struct fault *f)
 {
 	int *fd = &p->fds[o->slot];
 
 	switch (o->kind) {
 	case PLAN_OPEN_NS:
-		*fd = open(o->path, O_RDONLY | O_CLOEXEC);
-		return *fd < 0 ? fault_sys(f, errno, "open namespace", o->path) : 0;
+		return open_ns(o, fd, f);
 	case PLAN_OPEN_PATH:
 		*fd = open(o->path, O_PATH | O_CLOEXEC);
 		return *fd < 0 ? fault_sys(f, errno, "open", o->path) : 0;
@@ -497,6 +527,17 @@ int plan_spawn(struct plan *p, int *sock, pid_t *pid, int *pidfd, struct fault *
 		c.args.cgroup = (uint64_t)p->join.v2_dir;
 	}
 	r = clone_child(&c);
+	if (r == -EBUSY && p->exec && p->join.v2_dir >= 0) {
+		/* the container's group hands controllers down: where its init has gone, then */
+		int inner = cgroup_init_open(p->cgroup, p->join_pid);
+
+		if (inner >= 0) {
+			close(p->join.v2_dir);
+			p->join.v2_dir = inner;
+			c.args.cgroup = (uint64_t)inner;
+			r = clone_child(&c);
+		}
+	}
 	if (r < 0) {
 		fault_sys(f, -r, c.step ? c.step : "clone", NULL);
 		goto out;

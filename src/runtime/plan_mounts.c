@@ -11,9 +11,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -226,16 +228,37 @@ static int plan_bind(struct plan *p, const struct launch_request *r, const struc
 	return 0;
 }
 
-/* What a user namespace without this namespace of its own has to bind from the host. */
+/* Whether the container's user namespace, one by path, owns this namespace by path: so that of a pod. */
+static bool owned(const struct spec *s, enum spec_ns_kind kind)
+{
+	CLEANUP_CLOSE int fd = -1, owner = -1;
+	struct stat its, ours;
+
+	if (!s->ns[kind].path || !s->ns[SPEC_NS_USER].path)
+		return false;
+	fd = open(s->ns[kind].path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return false;
+	owner = ioctl(fd, NS_GET_USERNS);
+	return owner >= 0 && !fstat(owner, &its) && !stat(s->ns[SPEC_NS_USER].path, &ours) &&
+	       its.st_dev == ours.st_dev && its.st_ino == ours.st_ino;
+}
+
+static bool may_mount(const struct spec *s, enum spec_ns_kind kind)
+{
+	return plan_is_new(s, kind) || owned(s, kind);
+}
+
+/* What a user namespace that does not own what a file system shows has to bind from the host. */
 static const char *bound_instead(const struct plan *p, const struct spec *s, const char *type)
 {
 	if (!p->new_user && !p->user_by_path)
 		return NULL;
-	if (!strcmp(type, "sysfs") && !plan_is_new(s, SPEC_NS_NETWORK))
+	if (!strcmp(type, "sysfs") && !may_mount(s, SPEC_NS_NETWORK))
 		return "/sys";
-	if (!strcmp(type, "proc") && !plan_is_new(s, SPEC_NS_PID))
+	if (!strcmp(type, "proc") && !may_mount(s, SPEC_NS_PID))
 		return "/proc";
-	if (!strcmp(type, "mqueue") && !plan_is_new(s, SPEC_NS_IPC))
+	if (!strcmp(type, "mqueue") && !may_mount(s, SPEC_NS_IPC))
 		return "/dev/mqueue";
 	return NULL;
 }
