@@ -122,7 +122,7 @@ static bool has_word(const char *text, const char *word)
 /* One controller in one folder's subtree_control. 0 when it is there already. */
 static int v2_hand_down(struct cgroup_host *h, const char *folder, const char *controller)
 {
-	CLEANUP_FREE char *have = NULL;
+	CLEANUP_FREE char *have = NULL, *procs = NULL;
 	char text[64];
 	int r = cgroup_file_read(h, h->v2, folder, "cgroup.subtree_control", &have);
 
@@ -130,6 +130,17 @@ static int v2_hand_down(struct cgroup_host *h, const char *folder, const char *c
 		return r;
 	if (has_word(have, controller))
 		return 0;
+	/*
+	 * The kernel refuses it for most controllers, but takes those that work by thread, and then no
+	 * process can be put in any group below ("domain invalid"). The root is free of all this.
+	 */
+	if (folder[1]) {
+		r = cgroup_file_read(h, h->v2, folder, "cgroup.procs", &procs);
+		if (r < 0 && r != -EOPNOTSUPP)
+			return r;
+		if (r < 0 || !is_blank(procs))
+			return -EBUSY;
+	}
 	snprintf(text, sizeof(text), "+%s", controller);
 	return cgroup_file_write(h, h->v2, folder, "cgroup.subtree_control", text);
 }
@@ -386,6 +397,24 @@ int cgroup_join_open(struct cgroup *cg, struct cgroup_join *join, struct fault *
 		}
 	}
 	return 0;
+}
+
+int cgroup_init_open(const struct cgroup *cg, pid_t init)
+{
+	const struct cgroup_host *h = cg->host;
+	CLEANUP_FREE char *path = NULL;
+	size_t n = strlen(cg->path);
+	char who[16];
+	int r, fd;
+
+	snprintf(who, sizeof(who), "%d", (int)init);
+	r = cgroup_of_pid(who, &path);
+	if (r < 0)
+		return r;
+	if (strncmp(path, cg->path, n) || path[n] != '/')
+		return -ENOENT;
+	fd = openat(h->h[h->v2].fd, path + 1, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 void cgroup_join_close(struct cgroup_join *join)

@@ -231,32 +231,42 @@ static int describe(struct cgroup_host *h)
 	return 0;
 }
 
-/*
- * A process's v2 group, without the leaf that an earlier daemon was moved into; "" for the root.
- * who: "self" or a pid. malloc'ed.
- */
-static int group_of(const char *who, char **out)
+int cgroup_of_pid(const char *who, char **out)
 {
 	CLEANUP_FREE char *text = NULL;
-	char path[64], *save = NULL, *own = NULL, *leaf;
+	char path[64], *save = NULL;
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/%s/cgroup", who);
 	r = fd_read_file(AT_FDCWD, path, CGROUP_FILE_MAX, &text, NULL);
 	if (r < 0)
 		return r;
-	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		if (!strncmp(line, "0::/", 4))
-			own = line + 3;
-	if (!own)
-		return -ENOENT;
-	leaf = strrchr(own, '/');
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		if (strncmp(line, "0::/", 4))
+			continue;
+		*out = strdup(line + 3);
+		return *out ? 0 : -ENOMEM;
+	}
+	return -ENOENT;
+}
+
+/*
+ * A process's v2 group, without the leaf that an earlier daemon was moved into; "" for the root.
+ * who: "self" or a pid. malloc'ed.
+ */
+static int group_of(const char *who, char **out)
+{
+	char *leaf;
+	int r = cgroup_of_pid(who, out);
+
+	if (r < 0)
+		return r;
+	leaf = strrchr(*out, '/');
 	if (!strcmp(leaf + 1, CGROUP_DAEMON_LEAF))
 		*leaf = 0;
-	else if (!strcmp(own, "/"))
-		*own = 0;
-	*out = strdup(own);
-	return *out ? 0 : -ENOMEM;
+	else if (!strcmp(*out, "/"))
+		**out = 0;
+	return 0;
 }
 
 static bool is_delegated(const struct cgroup_host *h, const char *path)

@@ -48,6 +48,13 @@ int cgroup_host_new_from(struct cgroup_host **out, const char *mountinfo, const 
 			 struct fault *f);
 /* Index of the hierarchy that has a controller, -1 for none. */
 int cgroup_host_find(const struct cgroup_host *h, const char *controller);
+/* A process's v2 group as an absolute path, malloc'ed. who: "self" or a pid. 0 or -errno. */
+int cgroup_of_pid(const char *who, char **out);
+/*
+ * O_PATH fd of the v2 group that a container's init is in now, which can be one below the container's own: an
+ * init that hands controllers down (systemd) has left that, and nobody can be put there. -ENOENT when it is outside.
+ */
+int cgroup_init_open(const struct cgroup *cg, pid_t init);
 /* 0 for a path that begins with '/', is not "/", and has no empty, "." or ".." component. */
 int cgroup_path_check(const char *path);
 /* "/sys/fs/cgroup/pids/davit/ns/id/pids.max", for faults. Cut when it does not fit. */

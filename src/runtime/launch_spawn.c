@@ -19,8 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -248,8 +248,9 @@ static int open_ns(const struct plan_open *o, int *fd, struct fault *f)
 	kind = ioctl(*fd, NS_GET_NSTYPE);
 	if (kind == o->ns_flag)
 		return 0;
-	fault_set(f, FAULT_INVALID_ARGUMENT, EINVAL, "linux.namespaces: %s is %s%s, not one of the kind %s",
-		  o->path, kind < 0 ? "no namespace" : "a namespace of the kind ",
+	fault_set(f, FAULT_INVALID_ARGUMENT, EINVAL,
+		  "linux.namespaces: %s is %s%s, not one of the kind %s", o->path,
+		  kind < 0 ? "no namespace" : "a namespace of the kind ",
 		  kind < 0 ? "" : ns_name(kind), ns_name(o->ns_flag));
 	fault_at(f, "open namespace", o->path);
 	fault_arg(f, "linux.namespaces");

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A davit daemon of a test's own, in its own root, state folder, socket and parent cgroup."""
 
+import errno
 import os
 import select
 import signal
@@ -17,6 +18,9 @@ from .rpc import DEADLINE, Client, Closed, Fd, RpcError, Timeout
 
 CHECKOUT = rootfs.CHECKOUT
 
+#: The group below its own into which a daemon moves when that one was delegated to it.
+LEAF = "davit-daemon"
+
 
 def binary():
     """The program under test: $DAVIT_BINARY, else what `tools/zig build` has made."""
@@ -30,6 +34,7 @@ class Daemon:
     process   the Popen of the guardian that was started last
     rpc       a Client that is connected once the daemon is ready
     env       environment in which the command line finds this daemon
+    delegated whether it is started inside its parent cgroup, as systemd's Delegate=yes does ($DAVIT_TEST_DELEGATED)
     """
 
     def __init__(self, *options, env=None):
@@ -40,6 +45,7 @@ class Daemon:
         self.root, self.state = self.base / "root", self.base / "state"
         self.socket, self.log = self.base / "sock", self.base / "log"
         self.cgroup_parent = "/" + self.name
+        self.delegated = bool(os.environ.get("DAVIT_TEST_DELEGATED"))
         self.options = list(options)
         (self.base / "tmp").mkdir()
         self.env = {
@@ -81,12 +87,26 @@ class Daemon:
             self.process = subprocess.Popen(
                 argv, env={**self.env, "NOTIFY_SOCKET": str(self.base / "notify")}, cwd="/",
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=self._join_delegated if self.delegated else None,
             )
         self.processes.append(self.process)
         if wait:
             self.wait_ready()
             self.connect()
         return self
+
+    def _join_delegated(self):
+        """In the child: makes the parent cgroup as systemd does that of a unit, and joins it."""
+        folder = "/sys/fs/cgroup" + self.cgroup_parent
+        os.makedirs(folder, exist_ok=True)
+        os.setxattr(folder, "trusted.delegate", b"1")
+        try:
+            Path(folder, "cgroup.procs").write_text("0")
+        except OSError as error:
+            # It hands controllers down: an earlier daemon was here (systemd's DelegateSubgroup=).
+            if error.errno != errno.EBUSY:
+                raise
+            Path(folder, LEAF, "cgroup.procs").write_text("0")
 
     def wait_notify(self, text, timeout=DEADLINE, process=None):
         """Waits for the next sd_notify message that has this line beginning, "READY=1" or "MAINPID="."""
