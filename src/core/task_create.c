@@ -260,10 +260,19 @@ void create_exited(struct process *p, void *arg)
 {
 	(void)arg;
 	if (!p->fault && !p->cancelled) {
+		struct task *t = p->task;
 		struct fault f;
+		bool through;
 
+		task_job_begin(t);
 		process_drain_launch(p); /* its last words */
-		if (p->state != PROCESS_CREATING)
+		through = t->dead || !p->launch; /* a failure: it has been undone already */
+		if (!through && p->state != PROCESS_CREATING) {
+			process_event(p, EVENT_EXITED, NULL); /* ready, and dead since */
+			through = true;
+		}
+		task_job_end(t);
+		if (through)
 			return;
 		fault_set(&f, FAULT_UNKNOWN, 0, "the init ended before it was set up (%s %d)",
 			  p->signal ? "signal" : "exit code",
@@ -477,7 +486,7 @@ void task_method_create(struct ipc_request *req, void *user)
 			id, container_runtime(c));
 		return;
 	}
-	if (d->stopping) {
+	if (d->stopping || d->ending) {
 		ipc_reply_error(req, FAULT_UNAVAILABLE, NULL, "tasks.create: the daemon is ending");
 		return;
 	}

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from lib.daemon import binary, wait_for
+from lib.rootfs import spec
 from lib.rpc import Client, Closed, RpcError
 
 
@@ -338,3 +339,18 @@ def test_stats_count(davit):
     assert after["connections"]["open"] == 1
     assert after["memory"]["pss"] > 0
     assert after["reactor"]["turns"] > before["reactor"]["turns"]
+
+
+def test_no_create_in_a_shutdown(davit, rootfs):
+    """While the last tasks are being ended no new one comes, which nobody would end."""
+    hook = {"path": "/bin/sleep", "args": ["sleep", "1"]}
+    davit.launch("slow", ["sleep", "1000"], rootfs, hooks={"poststop": [hook]})
+    davit.create("c", ["sleep", "1000"], rootfs)
+    davit.remove("c")
+    davit.call("containers.create", id="late", spec=spec(["sleep", "1000"], rootfs))
+    shutdown = davit.send("server.shutdown", kill=True)
+    with pytest.raises(RpcError) as error:
+        davit.call("tasks.create", container_id="late")
+    assert error.value.code == "unavailable"
+    assert shutdown.result(20) == {}
+    davit.process.wait(30)
