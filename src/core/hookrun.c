@@ -146,6 +146,14 @@ static void hook_readable(evutil_socket_t fd, short what, void *arg)
 	hook_read(arg);
 }
 
+/* With what it has started: it leads a process group of its own (and is not reaped yet). */
+static void hook_kill(struct hook_run *h)
+{
+	fd_pidfd_send_signal(h->pidfd, SIGKILL);
+	if (h->pid > 0)
+		kill(-h->pid, SIGKILL);
+}
+
 static void hook_timeout(evutil_socket_t fd, short what, void *arg)
 {
 	struct hook_run *h = arg;
@@ -153,7 +161,7 @@ static void hook_timeout(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	h->timed_out = true;
-	fd_pidfd_send_signal(h->pidfd, SIGKILL);
+	hook_kill(h);
 }
 
 static void hook_ended(void *user, const struct reaper_status *st)
@@ -227,7 +235,7 @@ static void hook_spawn_done(struct worker_job *job)
 						   hook_ended, h, &h->watch);
 	if (r < 0) {
 		/* the child is reaped as an unknown one */
-		fd_pidfd_send_signal(h->pidfd, SIGKILL);
+		hook_kill(h);
 		hook_step_clear(h);
 		fault_sys(&h->fault, -r, "watch a hook", hook->path);
 		if (h->done)
@@ -239,7 +247,7 @@ static void hook_spawn_done(struct worker_job *job)
 	event_add(h->timer, &tv);
 	event_add(h->readable, NULL);
 	if (!h->done)
-		fd_pidfd_send_signal(h->pidfd, SIGKILL);
+		hook_kill(h);
 }
 
 static void hook_next(struct hook_run *h)
@@ -308,6 +316,6 @@ void hook_run_cancel(struct hook_run *h)
 		return;
 	h->done = NULL;
 	if (h->watch)
-		fd_pidfd_send_signal(h->pidfd, SIGKILL); /* hook_ended frees it */
+		hook_kill(h); /* hook_ended frees it */
 	/* else the worker's done does */
 }

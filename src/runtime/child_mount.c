@@ -132,8 +132,7 @@ static int mount_fs(struct child *c, struct plan_mount *m, int target, int at)
 	if (!mount(m->source, path, m->type, m->opts.flags, *text ? text : NULL))
 		return 0;
 	if (errno == ENODEV)
-		return child_say(c, ENODEV, FAULT_FAILED_PRECONDITION,
-				 "the kernel has no file system of this type, at", NULL);
+		return child_say(c, ENODEV, FAULT_FAILED_PRECONDITION, NULL, NULL);
 	return -errno;
 }
 

@@ -285,7 +285,7 @@ static int add_hooks(struct plan *p, const struct spec *s, enum spec_hook_kind k
 		const struct spec_hook *from = &s->hooks[kind].v[i];
 		struct plan_hook *h = plan_alloc(p, sizeof(*h));
 		char **empty = plan_alloc(p, 2 * sizeof(char *));
-		struct plan_op *op = plan_add(p, PLAN_HOOK, "hook", from->path);
+		struct plan_op *op = plan_add(p, PLAN_HOOK, spec_hook_name(kind), from->path);
 
 		if (!h || !empty || !op)
 			return plan_no_memory(f);

@@ -445,6 +445,7 @@ static int rootfs_ops(struct plan *p, struct plan *to, const struct launch_reque
 int plan_rootfs(struct plan *p, const struct launch_request *r, struct fault *f)
 {
 	bool user = p->new_user || p->user_by_path;
+	const struct spec *s = r->spec;
 	struct plan_open *o;
 	struct plan_op *op;
 	struct stat st = { 0 };
@@ -462,7 +463,12 @@ int plan_rootfs(struct plan *p, const struct launch_request *r, struct fault *f)
 		if (p->shared_root &&
 		    !plan_add(p, PLAN_PARENT_PRIVATE, "make the rootfs' mount private", root))
 			return plan_no_memory(f);
-		return rootfs_ops(p, p, r, root, p->shared_root, f);
+		/* hooks look for the container's mounts where its root is on the host */
+		return rootfs_ops(p, p, r, root,
+				  p->shared_root || s->hooks[SPEC_HOOK_PRESTART].n ||
+					  s->hooks[SPEC_HOOK_CREATE_RUNTIME].n ||
+					  s->hooks[SPEC_HOOK_CREATE_CONTAINER].n,
+				  f);
 	}
 	/* out of reach for the user namespace's root: made outside, attached inside */
 	o = plan_add_open(p, r->n_rootfs ? PLAN_OPEN_ROOTFS : PLAN_OPEN_TREE, root);
