@@ -146,13 +146,17 @@ static int v2_hand_down(struct cgroup_host *h, const char *folder, const char *c
 }
 
 /*
- * In every folder above path, from the top. On failure *at holds the folder. The caller holds the
+ * In every folder above path, from the top: the root, or the group that was delegated. On failure *at holds the folder. The caller holds the
  * lock.
  */
 static int v2_hand_down_all(struct cgroup_host *h, const char *path, const char *controller,
 			    char *at, size_t size)
 {
-	for (const char *p = path; p; p = strchr(p + 1, '/')) {
+	size_t top = h->top ? strlen(h->top) : 0;
+
+	if (top && (strncmp(path, h->top, top) || path[top] != '/'))
+		top = 0;
+	for (const char *p = path + top; p; p = strchr(p + 1, '/')) {
 		int r;
 
 		if (p == path)

@@ -13,7 +13,8 @@
  * On a host with v2 alone, where the daemon's own group is the one that was delegated to it
  * (systemd's Delegate=yes marks it by an extended attribute), the default parent moves below that
  * group, and the daemon goes into a leaf of its own: v2 allows no processes in a group that hands
- * controllers down.
+ * controllers down. That group is then the top of what is davit's: the controllers are those that
+ * it was given, and nothing is changed in the groups above.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -97,12 +98,12 @@ static char *v1_names(char *options)
 	return out;
 }
 
-static char *v2_names(int fd)
+static char *v2_names(int fd, const char *file)
 {
 	CLEANUP_FREE char *text = NULL;
 	char *out;
 
-	if (fd_read_file(fd, "cgroup.controllers", CGROUP_FILE_MAX, &text, NULL) < 0)
+	if (fd_read_file(fd, file, CGROUP_FILE_MAX, &text, NULL) < 0)
 		return NULL;
 	text[strcspn(text, "\n")] = 0;
 	if (asprintf(&out, " %s%s", text, *text ? " " : "") < 0)
@@ -128,7 +129,7 @@ static int add_hierarchy(struct cgroup_host *h, const char *mount, bool v2, char
 	h->n++; /* cgroup_host_free takes care from here */
 	e->v2 = v2;
 	e->mount = strdup(mount);
-	e->names = v2 ? v2_names(e->fd) : v1_names(options);
+	e->names = v2 ? v2_names(e->fd, "cgroup.controllers") : v1_names(options);
 	if (!e->mount || !e->names)
 		return fault_sys(f, v2 && e->mount ? errno : ENOMEM, "read cgroup.controllers of",
 				 mount);
@@ -319,17 +320,37 @@ static int move_into_leaf(struct cgroup_host *h, const char *own, struct fault *
 	return r < 0 ? fault_sys(f, -r, "move the daemon into its own cgroup", shown) : 0;
 }
 
+/* What is above a delegated group is somebody else's: only what that has been given can be handed down. */
+static int settle_top(struct cgroup_host *h, const char *own, struct fault *f)
+{
+	CLEANUP_FREE char *file = NULL;
+	char *names;
+
+	if (asprintf(&file, "%s/cgroup.controllers", own + 1) < 0)
+		return fault_sys(f, ENOMEM, "read the daemon's cgroup", own);
+	names = v2_names(h->h[h->v2].fd, file);
+	if (!names)
+		return fault_sys(f, errno, "read cgroup.controllers of", own);
+	free(h->h[h->v2].names);
+	h->h[h->v2].names = names;
+	h->top = strdup(own);
+	return h->top ? 0 : fault_sys(f, ENOMEM, "read the daemon's cgroup", own);
+}
+
 static int settle_parent(struct cgroup_host *h, const char *parent, struct fault *f)
 {
 	CLEANUP_FREE char *own = NULL;
+	bool delegated;
 	size_t n;
+	int r;
 
 	h->parent = strdup(parent);
 	if (!h->parent)
 		return fault_sys(f, ENOMEM, "read the cgroup parent", parent);
 	if (h->layout != CGROUP_V2 || group_of("self", &own) < 0 || !*own)
 		return 0;
-	if (!strcmp(parent, "/davit") && is_delegated(h, own)) {
+	delegated = is_delegated(h, own);
+	if (!strcmp(parent, "/davit") && delegated) {
 		free(h->parent);
 		if (asprintf(&h->parent, "%s/davit", own) < 0) {
 			h->parent = NULL;
@@ -337,9 +358,12 @@ static int settle_parent(struct cgroup_host *h, const char *parent, struct fault
 		}
 	}
 	n = strlen(own);
-	if (!strncmp(h->parent, own, n) && (h->parent[n] == '/' || !h->parent[n]))
-		return move_into_leaf(h, own, f);
-	return 0;
+	if (strncmp(h->parent, own, n) || (h->parent[n] != '/' && h->parent[n]))
+		return 0;
+	r = move_into_leaf(h, own, f);
+	if (!r && delegated)
+		r = settle_top(h, own, f);
+	return r;
 }
 
 int cgroup_host_new_from(struct cgroup_host **out, const char *mountinfo, const char *parent,
@@ -364,6 +388,9 @@ int cgroup_host_new_from(struct cgroup_host **out, const char *mountinfo, const 
 	if (r < 0)
 		goto fail;
 	h->layout = h->v2 < 0 ? CGROUP_V1 : h->n == 1 ? CGROUP_V2 : CGROUP_HYBRID;
+	r = settle_parent(h, parent, f);
+	if (r < 0)
+		goto fail;
 	/* without libcgroup's help all values are written plainly; only memory is a failure */
 	if (cgroup_lib_init() == -ENOMEM) {
 		r = fault_sys(f, ENOMEM, "read the host's cgroups", NULL);
@@ -380,9 +407,6 @@ int cgroup_host_new_from(struct cgroup_host **out, const char *mountinfo, const 
 		r = fault_sys(f, ENOMEM, "read the host's cgroups", NULL);
 		goto fail;
 	}
-	r = settle_parent(h, parent, f);
-	if (r < 0)
-		goto fail;
 	*out = h;
 	return 0;
 fail:
@@ -405,6 +429,7 @@ void cgroup_host_free(struct cgroup_host *h)
 		fd_close(&h->h[i].fd);
 	}
 	pthread_mutex_destroy(&h->lock);
+	free(h->top);
 	free(h->parent);
 	free(h->describe);
 	free(h);

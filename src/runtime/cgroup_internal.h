@@ -16,8 +16,8 @@
 struct cgroup_hierarchy {
 	char *mount; /* folder */
 	/*
-	 * " cpu cpuacct ", " name=systemd "; of v2: its root's cgroup.controllers; blanks at both
-	 * ends
+	 * " cpu cpuacct ", " name=systemd "; of v2: cgroup.controllers of its root (of top, if there
+	 * is one); blanks at both ends
 	 */
 	char *names;
 	bool v2;
@@ -31,6 +31,7 @@ struct cgroup_host {
 	size_t n;
 	int v2, cpuset, devices, freezer; /* indices, -1 for none; the last three are v1's */
 	char *parent, *describe;
+	char *top; /* the delegated v2 group that the daemon was started in, or NULL */
 	/* held while parents are made, so that nobody meets one half set up */
 	pthread_mutex_t lock;
 };

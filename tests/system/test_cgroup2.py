@@ -241,3 +241,32 @@ def test_delegated_group(make_davit, busybox):
     davit.remove("c")
     davit.call("containers.list")
     assert not (service / "davit/default/c").exists()
+
+
+@pytest.fixture
+def limited():
+    """A group as of a slice that hands only two controllers down."""
+    folder = ROOT / f"davit-test-slice-{os.getpid()}"
+    folder.mkdir()
+    (folder / "cgroup.subtree_control").write_text("+memory +pids")
+    yield folder
+    folder.rmdir()
+
+
+def test_delegated_controllers(limited, make_davit, busybox):
+    """What is above a delegated group is not touched, and the group's controllers are all there are."""
+    davit = make_davit("--cgroup-parent", "/davit", start=False)
+    davit.delegated = True
+    davit.cgroup_parent = f"/{limited.name}/davit.service"
+    davit.start()
+    assert "memory pids" in davit.info["cgroup"]["controllers"] and "cpu" not in davit.info["cgroup"]["controllers"]
+    root = {"path": str(busybox), "readonly": True}
+    group = group_of(davit.launch("c", ["sleep", "1000"], busybox, root=root, linux={
+        "resources": {"memory": {"limit": 64 << 20}, "pids": {"limit": 5}}}))
+    assert group == limited / "davit.service/davit/default/c"
+    assert (group / "memory.max").read_text() == f"{64 << 20}\n"
+    assert (limited / "cgroup.subtree_control").read_text().split() == ["memory", "pids"]
+    with pytest.raises(RpcError) as error:
+        davit.create("d", ["true"], busybox, root=root, linux={"resources": {"cpu": {"shares": 100}}})
+    assert error.value.code == "failed_precondition" and '"cpu"' in error.value.message, error.value
+    davit.remove("c")
