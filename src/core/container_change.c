@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "core/events.h"
+#include "core/reactor.h"
 #include "core/task_logs.h"
 #include "core/worker.h"
 #include "runtime/spec.h"
@@ -444,6 +445,7 @@ static void change_done(struct worker_job *job)
 		change_store(ch);
 		return;
 	}
+	reactor_stored(ch->d);
 	r = change_emit(ch);
 	if (r < 0) {
 		fault_sys(&ch->fault, -r, "write the event", "journal");

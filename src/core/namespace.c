@@ -22,6 +22,7 @@
 #include "core/container.h"
 #include "core/events.h"
 #include "core/labels.h"
+#include "core/reactor.h"
 #include "core/worker.h"
 #include "ipc/request.h"
 #include "runtime/cgroup.h"
@@ -359,6 +360,7 @@ static void change_done(struct worker_job *job)
 {
 	struct ns_change *c = container_of(job, struct ns_change, job);
 
+	reactor_stored(c->d);
 	if (c->undo) {
 		/* the fault is that of the journal; that the undoing failed too is for the log */
 		if (c->result < 0)

@@ -80,6 +80,8 @@ struct reactor {
 	uint64_t tick_turns;
 	unsigned quiet;
 	bool ticking, running;
+	struct worker_job fold;
+	bool folding;
 	int64_t stop_deadline;
 	unsigned stop_idle;
 };
@@ -275,6 +277,32 @@ static void offload_done(struct worker_job *job)
 	if (o->done)
 		o->done(o->arg);
 	free(o);
+}
+
+/* The store thread's commits leave a log behind, which is folded into the database beside them. */
+static void fold_run(struct worker_job *job)
+{
+	struct reactor *r = container_of(job, struct reactor, fold);
+	struct fault f = { 0 };
+
+	if (db_fold(r->d.db, &f) < 0)
+		log_warn("%s", f.message);
+}
+
+static void fold_done(struct worker_job *job)
+{
+	container_of(job, struct reactor, fold)->folding = false;
+}
+
+void reactor_stored(struct davit *d)
+{
+	struct reactor *r = d->reactor;
+
+	if (r->folding || db_wal_pages(d->db) < DB_FOLD_PAGES)
+		return;
+	r->folding = true;
+	r->fold = (struct worker_job){ .run = fold_run, .done = fold_done };
+	worker_submit(d->workers, &r->fold);
 }
 
 static void journal_submit(void *user, void (*run)(void *arg), void (*done)(void *arg), void *arg)

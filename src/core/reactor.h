@@ -18,6 +18,9 @@ int reactor_main(const struct guardian_child *child, void *user);
  */
 void reactor_stop(struct davit *d);
 
+/* To be called when something was committed to d->db. */
+void reactor_stored(struct davit *d);
+
 struct reactor_stats {
 	uint64_t turns; /* of the loop */
 	int64_t busy_ns; /* processor time of all turns */

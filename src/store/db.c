@@ -5,7 +5,7 @@
  * One connection, used by one thread at a time, with little memory of its own: a page cache of 256
  * KiB, no mapping, a small lookaside. WAL with synchronous=NORMAL: a commit is in the kernel's
  * hands when it returns, so a killed daemon loses nothing, and the disk is synced at checkpoints
- * only.
+ * only (db_fold.c).
  *
  * The file's own facts are in the table `meta`. One is the boot in which it was last opened: if a
  * WAL was left behind and the boot is another one, the machine went down with the file open, and it
@@ -243,11 +243,12 @@ static int set_up(struct db *db, struct fault *f)
 	r = db_exec(db,
 		    "PRAGMA journal_mode = WAL;"
 		    "PRAGMA synchronous = NORMAL;"
-		    "PRAGMA wal_autocheckpoint = 256;"
 		    "PRAGMA journal_size_limit = 1048576;",
 		    "open", f);
-	if (!r)
-		r = db_migrate(db, f);
+	if (r < 0)
+		return r;
+	db_watch_wal(db);
+	r = db_migrate(db, f);
 	if (!r && boot && !same)
 		r = note_boot(db, boot, f);
 	if (!r)

@@ -25,6 +25,16 @@ struct db;
 int db_open(struct db **out, const char *root, struct fault *f);
 void db_close(struct db *db);
 
+/*
+ * The WAL is not copied into the file by who commits, since that syncs and an answer waits for the
+ * commit. Its owner asks now and then how many pages it has, from any thread, and has db_fold
+ * called on another thread, once at a time: it uses a connection of its own, and commits go on
+ * beside it. Should nobody do that, a commit does it when the WAL has grown far.
+ */
+#define DB_FOLD_PAGES 256u /* is worth a db_fold */
+unsigned db_wal_pages(const struct db *db);
+int db_fold(struct db *db, struct fault *f);
+
 struct db_label {
 	const char *key, *value;
 };

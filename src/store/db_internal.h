@@ -6,6 +6,7 @@
 
 #include <json-c/json.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 
 #include "store/db.h"
 
@@ -24,6 +25,8 @@ struct db {
 	sqlite3 *sql;
 	char *path;
 	sqlite3_stmt *statements[DB_STATEMENTS];
+	atomic_uint wal_pages; /* after the last commit */
+	atomic_bool wal_finish; /* the next commit is to fold the end of the WAL */
 };
 
 extern const char *const db_statement_texts[DB_STATEMENTS]; /* db_records.c */
@@ -37,6 +40,9 @@ void db_done(sqlite3_stmt *s);
 int db_run(struct db *db, sqlite3_stmt *s, const char *step, struct fault *f);
 int db_exec(struct db *db, const char *text, const char *step, struct fault *f);
 int db_pragma_int(struct db *db, const char *text, int64_t *value, struct fault *f);
+
+/* db_fold.c: takes care of the WAL from here on, instead of SQLite itself. */
+void db_watch_wal(struct db *db);
 
 /* db_schema.c: whether the file is empty, or ours and not too new. Writes nothing. */
 int db_identify(struct db *db, struct fault *f);
