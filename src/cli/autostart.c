@@ -54,6 +54,19 @@ static bool daemon_listens(const char *path)
 	return fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
 }
 
+/* Where somebody has named the socket, a folder that is missing is a slip of the pen. */
+static int check_folder(const char *path, struct fault *f)
+{
+	char *copy CLEANUP_FREE = mem_strdup(path);
+	const char *folder = dirname(copy);
+
+	if (access(folder, F_OK) == 0)
+		return 0;
+	return fault_set(f, FAULT_NOT_FOUND, errno,
+			 "no daemon listens on %s, and none can be started there: the folder %s",
+			 path, folder);
+}
+
 static int make_folders(const char *path, struct fault *f)
 {
 	char *copy CLEANUP_FREE = mem_strdup(path);
@@ -248,7 +261,7 @@ int autostart(const struct cli *cli, struct fault *f)
 			f, FAULT_PERMISSION_DENIED, 0,
 			"no daemon listens on %s and only root can start one; start it with 'sudo davit serve'",
 			sock);
-	r = make_folders(sock, f);
+	r = cli->socket ? check_folder(sock, f) : make_folders(sock, f);
 	if (r < 0)
 		return r;
 	lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -173,6 +173,7 @@ static int background(struct cli *cli, const char *id, const char *exec_id, json
 
 	if (args_flag(cli, "tty"))
 		js_set_bool(params, "terminal", true);
+	js_set_bool(params, "auto_remove", true); /* nobody stays to do it */
 	r = cli_call(cli, "tasks.exec", params, NULL, f);
 	if (r < 0)
 		return r;

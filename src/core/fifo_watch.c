@@ -181,14 +181,35 @@ int fifo_watch_add(struct fifo_watches *w, const char *path, const char *key,
 	return 0;
 }
 
+/* The kernel's watch goes with the last who has it, and with it what was seen early: its number never comes again. */
+static void watch_release(struct fifo_watches *w, int wd)
+{
+	struct fifo_watch *f;
+
+	TAILQ_FOREACH (f, &w->list, link)
+		if (f->wd == wd)
+			return;
+	inotify_rm_watch(w->fd, wd);
+}
+
+void fifo_watch_cancel(struct fifo_watches *w, const char *path)
+{
+	int wd = inotify_add_watch(w->fd, path, IN_OPEN);
+
+	if (wd >= 0)
+		watch_release(w, wd);
+}
+
 void fifo_watch_remove(struct fifo_watches *w, const char *key)
 {
 	struct fifo_watch *f, *next;
 
 	TAILQ_FOREACH_SAFE (f, &w->list, link, next) {
+		int wd = f->wd;
+
 		if (strcmp(f->key, key))
 			continue;
-		inotify_rm_watch(w->fd, f->wd);
 		watch_free(f);
+		watch_release(w, wd);
 	}
 }

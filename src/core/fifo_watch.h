@@ -18,4 +18,6 @@ int fifo_watch_begin(struct fifo_watches *w, const char *path);
  */
 int fifo_watch_add(struct fifo_watches *w, const char *path, const char *key,
 		   void (*opened)(void *user, const char *key), void *user);
+/* Takes back a begin that no add followed. */
+void fifo_watch_cancel(struct fifo_watches *w, const char *path);
 void fifo_watch_remove(struct fifo_watches *w, const char *key); /* unknown keys are fine */

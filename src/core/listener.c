@@ -77,7 +77,7 @@ static void listener_done(struct worker_job *job)
 }
 
 int listener_send(struct davit *d, const struct seccomp_program *program, const struct spec *spec,
-		  const char *id, const char *bundle, pid_t pid, int fd,
+		  const char *id, const char *bundle, pid_t pid, pid_t init, int fd,
 		  void (*done)(void *user, const struct fault *f), void *user)
 {
 	struct listener_job *l = calloc(1, sizeof(*l));
@@ -94,7 +94,7 @@ int listener_send(struct davit *d, const struct seccomp_program *program, const 
 	l->user = user;
 	l->job.run = listener_run;
 	l->job.done = listener_done;
-	r = hook_state(spec, id, bundle, "creating", pid, &state);
+	r = hook_state(spec, id, bundle, pid == init ? "creating" : "running", init, &state);
 	if (r < 0)
 		goto out;
 	r = -ENOMEM;

@@ -442,6 +442,7 @@ static const struct ipc_param exec_params[] = {
 	P_EXEC_REQUIRED,
 	{ "spec", IPC_MAP, IPC_REQUIRED, 0, 0, NULL, "an OCI process object" },
 	P_STDIO,
+	{ "auto_remove", IPC_BOOL, 0, 0, 0, "false", "delete it when it has ended" },
 	{ 0 },
 };
 static const struct ipc_param resize_params[] = {

@@ -50,6 +50,7 @@ static void (*const actions[PROCESS_STATES][PROCESS_EVENTS])(struct process *p, 
 		[EVENT_KILL] = kill_signal,
 		[EVENT_DELETE] = delete_created,
 		[EVENT_STARTED] = start_started,
+		[EVENT_FAILED] = start_failed,
 		[EVENT_EXITED] = exit_process,
 	},
 	[PROCESS_STARTING] = {

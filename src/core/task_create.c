@@ -521,6 +521,8 @@ void task_method_create(struct ipc_request *req, void *user)
 	}
 	if (ipc_has(req, "rootfs"))
 		create_keep_rootfs(t, ipc_arg(req, "rootfs"));
+	if (j->cgroup_path)
+		t->wanted_cgroup = strdup(j->cgroup_path);
 	t->auto_remove = container_label(c, "davit.auto-remove") != NULL;
 	/* so that a restart finds what was half made */
 	process_journal(&t->init);

@@ -27,6 +27,8 @@
 #include "util/log.h"
 #include "util/mp.h"
 
+#define PF_EXITING 0x00000004u /* linux/sched.h */
+
 struct exec_job {
 	struct worker_job job; /* first */
 	struct task *task;
@@ -199,6 +201,8 @@ static void exec_added(struct exec_job *j, struct process *p)
 			fault_sys(&f, -r, "write the journal", NULL);
 	}
 	if (r < 0) {
+		task_stdio_unwatch(t->d, &j->io);
+		task_stdio_unwatch(t->d, &p->stdio);
 		process_remove_exec(p);
 		if (req)
 			ipc_reply_fault(req, &f);
@@ -221,6 +225,20 @@ static void exec_start_failed(struct process *p, const struct fault *f)
 	exit_publish(p);
 }
 
+/* Reaped, dead, or on its way: what tells earliest is PF_EXITING, in the ninth field of proc_pid_stat(5). */
+static bool exec_init_ended(const struct task *t)
+{
+	CLEANUP_FREE char *text = NULL;
+	unsigned flags = 0;
+	char path[64], *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)t->init.pid);
+	if (t->init.exited || fd_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0)
+		return true;
+	p = strrchr(text, ')');
+	return p && sscanf(p, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && flags & PF_EXITING;
+}
+
 static void exec_spawned(struct exec_job *j, struct process *p)
 {
 	struct task *t = p->task;
@@ -229,6 +247,12 @@ static void exec_spawned(struct exec_job *j, struct process *p)
 
 	exec_give_back(j, p);
 	if (j->result < 0) {
+		/* what a clone into a dying pid namespace says (ENOMEM, ESRCH) is not what happened */
+		if (exec_init_ended(t)) {
+			fault_set(&j->fault, FAULT_FAILED_PRECONDITION, 0,
+				  "tasks.start: task %s is stopped", t->id);
+			j->fault.exit_code = 0;
+		}
 		exec_start_failed(p, &j->fault);
 		return;
 	}
@@ -252,6 +276,8 @@ static void exec_spawned(struct exec_job *j, struct process *p)
 	}
 	if (t->init.state == PROCESS_STOPPED || t->init.state == PROCESS_ENDING)
 		process_kill_now(p);
+	if (p->early_signal)
+		fd_pidfd_send_signal(p->pidfd, p->early_signal);
 	process_watch_launch(p);
 }
 
@@ -263,6 +289,7 @@ static void exec_done(struct worker_job *job)
 
 	if (t->dead) {
 		/* a child that waits dies with the launch's socket */
+		task_stdio_unwatch(t->d, &j->io);
 		exec_job_free(j);
 		task_job_end(t);
 		return;
@@ -352,6 +379,7 @@ void exec_add(struct process *init, void *arg)
 				"tasks.exec: out of memory or fds");
 		return;
 	}
+	p->auto_remove = ipc_arg_bool(req, "auto_remove", false);
 	j->fresh = true;
 	j->blob = container_spec(t->container);
 	pending_set(&p->start, req);

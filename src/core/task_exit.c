@@ -193,6 +193,8 @@ static void exit_answer(struct process *p)
 		ipc_reply_end(w->req);
 		free(w);
 	}
+	if (p->started_at)
+		return; /* its poststart hooks go on, and answer then */
 	req = pending_take(&p->start);
 	if (!req)
 		return;
@@ -227,7 +229,6 @@ void exit_publish(struct process *p)
 	if (!quiet)
 		task_publish(t, "/tasks/exit", p);
 	task_commit(t);
-	hook_run_cancel(TAKE_PTR(p->hooks));
 	process_release_launch(p);
 	if (p->source == REAPER_GUARDIAN)
 		keep_ack(t->d->keep, p->pid);
@@ -241,7 +242,7 @@ void exit_publish(struct process *p)
 	} else {
 		freeze_begin_late(t);
 	}
-	if (p->delete_requested)
+	if (p->delete_requested || p->auto_remove)
 		delete_stopped(p, NULL);
 }
 
@@ -342,64 +343,16 @@ static void delete_end(struct task *t)
 
 static void delete_hooks_done(void *user, const struct fault *f)
 {
-	struct task *t = user;
+	struct process *p = user;
 
 	(void)f; /* logged: a failing poststop hook does not stop the deletion */
-	t->init.hooks = NULL;
-	delete_end(t);
-}
-
-struct poststop_job {
-	struct worker_job job;
-	struct task *task;
-	struct spec_blob *blob;
-	struct spec *spec;
-};
-
-static void poststop_run(struct worker_job *job)
-{
-	struct poststop_job *j = (struct poststop_job *)job;
-	CLEANUP_FREE char *text = NULL;
-	size_t size;
-
-	if (spec_blob_text(j->blob, &text, &size) == 0)
-		spec_parse_text(text, size, &j->spec, NULL);
-}
-
-static void poststop_done(struct worker_job *job)
-{
-	struct poststop_job *j = (struct poststop_job *)job;
-	struct task *t = j->task;
-	struct hook_run_request r = {
-		.spec = j->spec,
-		.kinds = { SPEC_HOOK_POSTSTOP },
-		.n_kinds = 1,
-		.id = t->id,
-		.bundle = t->bundle,
-		.status = "stopped",
-		.go_on = true,
-	};
-	int result = 0;
-
-	if (!t->dead) {
-		result = j->spec ? hook_run_start(&t->init.hooks, t->d, &r, delete_hooks_done, t)
-				 : -ENOMEM;
-		if (result < 0) {
-			log_error("task %s/%s: its poststop hooks cannot be run", t->ns, t->id);
-			delete_end(t);
-		}
-	}
-	spec_free(j->spec);
-	spec_blob_put(j->blob);
-	task_job_end(t);
-	free(j);
+	p->hooks = NULL;
+	delete_end(p->task);
 }
 
 /* The cgroup's removal has had its answer. */
 static void delete_finish(struct task *t)
 {
-	struct poststop_job *j;
-
 	if (!t->tidy) {
 		struct ipc_request *req = pending_take(&t->init.delete);
 
@@ -412,22 +365,8 @@ static void delete_finish(struct task *t)
 					t->id);
 		return;
 	}
-	if (!(t->hooks & (1u << SPEC_HOOK_POSTSTOP))) {
+	if (!task_hooks_run(t, SPEC_HOOK_POSTSTOP, "stopped", 0, true, delete_hooks_done))
 		delete_end(t);
-		return;
-	}
-	j = calloc(1, sizeof(*j));
-	if (!j) {
-		log_error("task %s/%s: no memory for its poststop hooks", t->ns, t->id);
-		delete_end(t);
-		return;
-	}
-	j->job.run = poststop_run;
-	j->job.done = poststop_done;
-	j->task = t;
-	j->blob = container_spec(t->container);
-	task_job_begin(t);
-	worker_submit(t->d->workers, &j->job);
 }
 
 void delete_stopped(struct process *p, void *arg)
@@ -445,6 +384,7 @@ void delete_stopped(struct process *p, void *arg)
 		return;
 	}
 	p->state = PROCESS_DELETING;
+	hook_run_cancel(TAKE_PTR(p->hooks));
 	if (t->tidying)
 		return;
 	if (!t->tidy) {

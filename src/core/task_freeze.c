@@ -17,6 +17,7 @@
 #include "core/task_internal.h"
 #include "monitor/journal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/fd.h"
 
 #define FREEZE_SECONDS 10 /* how long the kernel may take before the attempt is undone */
@@ -49,7 +50,8 @@ static void freeze_late(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (t->events_fd < 0 && cgroup_frozen(t->cgroup) >= 0) {
+	if (t->events_fd < 0 && cgroup_frozen(t->cgroup) >= 0 &&
+	    clock_mono() < t->freezer_deadline) {
 		struct timeval again = { .tv_usec = FREEZE_V1_ASK_US };
 
 		t->pause.req = req; /* v1: this timer is the one that asks */
@@ -82,6 +84,7 @@ static int freeze_begin(struct task *t, bool freeze, struct fault *f)
 	struct timeval limit = { .tv_sec = FREEZE_SECONDS };
 	int r;
 
+	t->freezer_deadline = clock_mono() + FREEZE_SECONDS * CLOCK_NS_PER_SEC;
 	t->events_fd = cgroup_events_open(t->cgroup);
 	if (t->events_fd >= 0) {
 		t->freezer_event = event_new(t->d->base, t->events_fd, EV_READ | EV_ET | EV_PERSIST,

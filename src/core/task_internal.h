@@ -99,6 +99,8 @@ struct process {
 
 	struct pending start, delete; /* the answers owed */
 	struct fault *fault; /* why creating or starting failed */
+	int early_signal; /* to an exec that is being made: sent when it is there */
+	bool auto_remove; /* of an exec: deleted when it has ended */
 	bool delete_requested, cancelled,
 		unstarted; /* unstarted: deleted before it was started, its end is no event */
 	TAILQ_HEAD(, waiter) waiters;
@@ -117,6 +119,8 @@ struct task {
 	struct process init;
 	struct process_tree execs;
 	struct cgroup *cgroup; /* NULL until made */
+	int64_t freezer_deadline; /* of v1, where the timer asks again and again */
+	char *wanted_cgroup; /* tasks.create's option, until the cgroup is made */
 	struct event *freezer_event, *freezer_timer, *empty_event;
 	int events_fd; /* cgroup.events while something waits for it */
 	struct pending pause, create;
@@ -191,6 +195,14 @@ void start_release(struct process *p, void *arg);
 void start_started(struct process *p, void *arg);
 void start_failed(struct process *p, void *arg);
 
+/* ---- task_hooks.c */
+/*
+ * Runs the init's hooks of one kind, when the spec has any (else false, and done is not called). done gets the init's
+ * process; p->hooks is the run meanwhile and is cleared before.
+ */
+bool task_hooks_run(struct task *t, enum spec_hook_kind kind, const char *status, pid_t pid,
+		    bool go_on, void (*done)(void *user, const struct fault *f));
+
 /* ---- task_exec.c */
 void task_method_exec(struct ipc_request *req, void *user);
 void exec_add(struct process *init, void *arg);
@@ -214,7 +226,8 @@ void freeze_pause(struct process *p, void *arg);
 void freeze_resume(struct process *p, void *arg);
 void freeze_moved(struct process *p, void *arg);
 void freeze_cancel(struct task *t);
-void freeze_begin_late(struct task *t); /* an exec has left STARTING: a pause may have waited for it */
+void freeze_begin_late(
+	struct task *t); /* an exec has left STARTING: a pause may have waited for it */
 void freeze_watch(struct task *t); /* after a restart */
 
 /* ---- task_record.c */

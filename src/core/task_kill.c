@@ -7,15 +7,29 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/task.h"
 #include "core/task_internal.h"
 #include "util/fd.h"
+#include "util/log.h"
+
+/*
+ * A process in a frozen group of v1 takes no signal, SIGKILL neither, before it is thawed: an init that is killed
+ * while it is paused ends at once on every host. An exec waits for the resume: it is not the task that is killed.
+ */
+static void thaw_killed(struct process *p)
+{
+	int r = p->exec_id || !p->task->cgroup ? 0 : cgroup_thaw_killed(p->task->cgroup);
+
+	if (r < 0)
+		log_warn("%s was killed, but is still frozen: %s", process_id(p), strerror(-r));
+}
 
 void process_kill_now(struct process *p)
 {
-	if (p->pidfd >= 0 && !p->exited)
-		fd_pidfd_send_signal(p->pidfd, SIGKILL);
+	if (p->pidfd >= 0 && !p->exited && fd_pidfd_send_signal(p->pidfd, SIGKILL) == 0)
+		thaw_killed(p);
 }
 
 struct kill_job {
@@ -88,10 +102,15 @@ void kill_signal(struct process *p, void *arg)
 		r = task_kill_all(p->task, sig, req);
 		if (!r)
 			return;
+	} else if (p->pidfd < 0 && p->state == PROCESS_STARTING && !p->exited) {
+		p->early_signal = sig;
+		r = 0;
 	} else if (p->pidfd < 0) {
 		r = -ESRCH;
 	} else {
 		r = fd_pidfd_send_signal(p->pidfd, sig);
+		if (!r && sig == SIGKILL)
+			thaw_killed(p);
 		/* an exec that was made and has no pid namespace of its own ends like any process */
 	}
 	if (r == -ESRCH)

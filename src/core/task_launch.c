@@ -53,6 +53,16 @@ struct listener_wait {
 	char exec_id[]; /* "" for the init */
 };
 
+/*
+ * The child waits for an answer, and does not see the end of its socket: a copy of ours is kept for
+ * the time of a restart.
+ */
+static void listener_failed(struct process *p, const struct fault *f)
+{
+	process_kill_now(p);
+	process_event(p, EVENT_FAILED, (void *)f);
+}
+
 /* The process may have ended and been removed meanwhile: it is looked up again. */
 static void listener_done(void *user, const struct fault *f)
 {
@@ -64,7 +74,7 @@ static void listener_done(void *user, const struct fault *f)
 		p = *w->exec_id ? RB_FIND(process_tree, &t->execs, &key) : &t->init;
 	if (p && p->launch) {
 		if (f)
-			process_event(p, EVENT_FAILED, (void *)f);
+			listener_failed(p, f);
 		else
 			launch_continue(p->launch);
 	}
@@ -85,7 +95,7 @@ static void listener_hand_over(struct process *p, int fd)
 		strcpy(w->exec_id, exec_id);
 		task_job_begin(t);
 		r = listener_send(t->d, p->seccomp, p->container_spec ? p->container_spec : p->spec,
-				  t->id, t->bundle, p->pid, fd, listener_done, w);
+				  t->id, t->bundle, p->pid, t->init.pid, fd, listener_done, w);
 	} else {
 		close(fd);
 	}
@@ -94,7 +104,7 @@ static void listener_hand_over(struct process *p, int fd)
 			task_job_end(t);
 		free(w);
 		fault_sys(&f, -r, "hand over the seccomp listener", NULL);
-		process_event(p, EVENT_FAILED, &f);
+		listener_failed(p, &f);
 	}
 }
 

@@ -111,9 +111,10 @@ static void record_pack(msgpack_packer *pk, const struct process *p)
 		mp_pack_str(pk, stdio_text(&p->stdio, i, text, sizeof(text)));
 	msgpack_pack_int(pk, p->stdio.terminal);
 	msgpack_pack_int64(pk, p->stdio.log_max_size);
-	mp_pack_str(pk, t->cgroup ? cgroup_path(t->cgroup) : NULL);
+	mp_pack_str(pk, t->cgroup ? cgroup_path(t->cgroup) : t->wanted_cgroup);
 	msgpack_pack_uint64(pk, t->hooks);
-	msgpack_pack_int(pk, (t->own_pid_ns ? 1 : 0) | (t->auto_remove ? 2 : 0));
+	msgpack_pack_int(pk, (t->own_pid_ns ? 1 : 0) | (t->auto_remove ? 2 : 0) |
+				     (p->auto_remove ? 4 : 0));
 	mp_pack_str(pk, p->spec_text);
 	for (int i = 1; i < 3; i++)
 		msgpack_pack_uint64(pk, p->stdio.stream[i].inode);
@@ -216,9 +217,12 @@ int process_load(struct process *p, const void *data, size_t size)
 	}
 	p->stdio.terminal = n[14];
 	p->stdio.log_max_size = n[15];
+	p->auto_remove = n[18] & 4;
 	if (!p->exec_id) {
 		CLEANUP_FREE char *path = mp_strdup(&v[16]);
 
+		if (path && p->state == PROCESS_CREATING)
+			t->wanted_cgroup = TAKE_PTR(path);
 		r = path ? cgroup_open(t->d->cgroups, path, &t->cgroup) : 0;
 		if (r < 0)
 			goto out;

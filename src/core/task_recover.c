@@ -209,10 +209,13 @@ static void recover_half_made(struct task *t)
 
 	if (spec_blob_text(blob, &text, &size) == 0 &&
 	    spec_parse_text(text, size, &spec, NULL) == 0 &&
-	    cgroup_path_for(t->d->cgroups, spec->cgroups_path, t->ns, t->id, path, sizeof(path),
-			    NULL) == 0 &&
+	    cgroup_path_for(t->d->cgroups, t->wanted_cgroup ? t->wanted_cgroup : spec->cgroups_path,
+			    t->ns, t->id, path, sizeof(path), NULL) == 0 &&
 	    cgroup_open(t->d->cgroups, path, &t->cgroup) == 0) {
-		cgroup_signal(t->cgroup, SIGKILL);
+		/*
+		 * Its child ends by itself, without the launch's socket. Nobody is killed: the group may be another's,
+		 * on which the create was about to fail.
+		 */
 		if (cgroup_remove(t->cgroup, &f) < 0)
 			log_error("task %s/%s: %s", t->ns, t->id, f.message);
 	}

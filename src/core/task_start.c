@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "core/hookrun.h"
 #include "core/keep.h"
 #include "core/task_internal.h"
 #include "core/task_stdio.h"
@@ -78,21 +77,6 @@ static void start_hooks_done(void *user, const struct fault *f)
 		ipc_reply_fault(req, f);
 }
 
-static int start_hooks(struct process *p, const struct spec *spec)
-{
-	struct hook_run_request r = {
-		.spec = spec,
-		.kinds = { SPEC_HOOK_POSTSTART },
-		.n_kinds = 1,
-		.id = p->task->id,
-		.bundle = p->task->bundle,
-		.status = "running",
-		.pid = p->pid,
-	};
-
-	return hook_run_start(&p->hooks, p->task->d, &r, start_hooks_done, p);
-}
-
 void start_started(struct process *p, void *arg)
 {
 	struct task *t = p->task;
@@ -111,13 +95,9 @@ void start_started(struct process *p, void *arg)
 	} else {
 		freeze_begin_late(t);
 	}
-	if (!p->exec_id && p->spec && t->hooks & (1u << SPEC_HOOK_POSTSTART)) {
-		int r = start_hooks(p, p->spec);
-
-		if (r < 0)
-			log_error("task %s/%s: no memory for its poststart hooks", t->ns, t->id);
-		hooked = r == 0;
-	}
+	if (!p->exec_id)
+		hooked = task_hooks_run(t, SPEC_HOOK_POSTSTART, "running", p->pid, false,
+					start_hooks_done);
 	process_release_launch(p);
 	if (!hooked)
 		start_answer(p);
@@ -127,6 +107,4 @@ void start_failed(struct process *p, void *arg)
 {
 	process_fail(p, arg);
 	process_release_launch(p);
-	if (!p->watch) /* reaped already: exit_starting is our caller */
-		return;
 }

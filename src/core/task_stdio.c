@@ -189,6 +189,13 @@ int task_stdio_watch(struct davit *d, struct stdio *s)
 	return 0;
 }
 
+void task_stdio_unwatch(struct davit *d, struct stdio *s)
+{
+	for (int i = 1; i < 3; i++)
+		if (s->stream[i].keeper >= 0)
+			fifo_watch_cancel(d->fifos, s->stream[i].path);
+}
+
 static int keep_fd(struct process *p, const char *kind, const char *name, int fd)
 {
 	char key[512];
@@ -342,6 +349,7 @@ void task_stdio_drop(struct process *p)
 	char key[512];
 
 	tty_ended(p->tty);
+	task_stdio_unwatch(d, &p->stdio);
 	for (int i = 0; i < 3; i++) {
 		struct stdio_stream *st = &p->stdio.stream[i];
 

@@ -34,6 +34,8 @@ int task_mounts(msgpack_zone *zone, const msgpack_object *list, struct launch_mo
 
 /* On a worker, after stdio_open: inotify watches on outputs that wait for their client. */
 int task_stdio_watch(struct davit *d, struct stdio *s);
+/* Takes the watches of a create or exec back that came to nothing. */
+void task_stdio_unwatch(struct davit *d, struct stdio *s);
 /* The pty's master has come: to the console socket, or to a tty of ours. Takes fd. */
 int task_stdio_tty(struct process *p, int fd, struct fault *f);
 int task_stdio_tty_open(struct process *p, int master); /* a tty around it (also after a restart) */

@@ -155,6 +155,7 @@ static void task_free(struct task *t)
 	free(t->tidy_fault);
 	free(t->bundle);
 	free(t->rootfs);
+	free(t->wanted_cgroup);
 	free(t);
 }
 

@@ -216,6 +216,14 @@ int tty_attach(struct tty *t, int stream)
 
 /* ---- sinks */
 
+/* Its reader sees the end of file when the terminal has ended and all was handed on. */
+static void fifo_close(struct tty *t)
+{
+	if (t->fifo_writable)
+		event_free(TAKE_PTR(t->fifo_writable));
+	fd_close(&t->fifo);
+}
+
 static void fifo_flush(struct tty *t)
 {
 	while (evbuffer_get_length(t->fifo_out)) {
@@ -229,7 +237,10 @@ static void fifo_flush(struct tty *t)
 			return;
 		}
 	}
-	event_del(t->fifo_writable);
+	if (t->eof)
+		fifo_close(t);
+	else
+		event_del(t->fifo_writable);
 }
 
 static void fifo_writable(evutil_socket_t fd, short what, void *arg)
@@ -338,6 +349,8 @@ static void tty_eof(struct tty *t)
 	event_del(t->writable);
 	if (t->input_readable)
 		event_del(t->input_readable);
+	if (t->fifo >= 0 && !evbuffer_get_length(t->fifo_out))
+		fifo_close(t);
 	if (t->log)
 		logs_end(t->d->logs, t->log);
 	TAILQ_FOREACH_SAFE (c, &t->clients, link, next) {

@@ -257,3 +257,13 @@ def test_pause_under_way(davit, rootfs):
 def _ticks(pid):
     with open(f"/proc/{pid}/stat") as stat:
         return int(stat.read().split()[13])
+
+
+def test_poststart_hooks_after_a_restart(davit, rootfs):
+    """The spec that the launch was compiled from is gone by then."""
+    mark = davit.base / "poststart"
+    hooks = {"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", f"cat > {mark}"]}]}
+    davit.create("c", ["sleep", "1000"], rootfs, hooks=hooks)
+    davit.kill_reactor()
+    davit.call("tasks.start", container_id="c")
+    assert '"running"' in mark.read_text()

@@ -163,7 +163,7 @@ def test_log_rotation(davit, rootfs):
     davit.call("tasks.start", container_id="c")
     davit.call("tasks.wait", container_id="c")
     path = davit.status("c")["stdout"][4:]
-    wait_for(lambda: os.path.exists(path + ".1"))
+    wait_for(lambda: os.path.exists(path + ".1") and os.path.exists(path))
     assert os.path.getsize(path) <= 65536 + 200 and os.path.getsize(path + ".1") <= 65536 + 200
 
 
@@ -223,11 +223,12 @@ def test_terminal_size_at_start(davit, rootfs):
 def test_terminal_of_an_exec(davit, rootfs):
     davit.launch("c", ["sleep", "1000"], rootfs)
     refused("failed_precondition", davit.call, "tasks.resize_pty", container_id="c", width=1, height=1)
-    davit.call("tasks.exec", container_id="c", exec_id="e", spec=process(["sh"]), terminal=True, width=90, height=30)
+    davit.call("tasks.exec", container_id="c", exec_id="e", spec=process(["sh", "-c", "stty size; cat"]), terminal=True, width=90, height=30)
     davit.call("tasks.start", container_id="c", exec_id="e")
     client = Attached(davit, "c", exec_id="e")
-    client.sock.sendall(b"stty size\n")
     client.expect(b"30 90")
+    client.sock.sendall(b"back\n")
+    client.expect(b"back\r\nback")  # the terminal's echo, and cat's
     davit.call("tasks.close_io", container_id="c", exec_id="e")  # end of file, as ctrl-d
     client.to_end()
     assert davit.call("tasks.wait", container_id="c", exec_id="e")["exit_status"] == 0
@@ -363,3 +364,26 @@ def test_size_of_an_exec_that_was_added(davit, rootfs):
     davit.call("tasks.resize_pty", container_id="c", exec_id="e", width=111, height=22)
     davit.call("tasks.start", container_id="c", exec_id="e")
     Attached(davit, "c", exec_id="e").expect(b"22 111")
+
+
+def test_terminals_fifo_ends_with_the_terminal(davit, rootfs):
+    """A client that reads to the end of file before it deletes is not left waiting."""
+    shown = fifo(davit, "shown")
+    davit.create("c", ["echo", "all of it"], rootfs, stdio={"terminal": True, "stdout": shown})
+    reader = os.open(shown, os.O_RDONLY)
+    davit.call("tasks.start", container_id="c")
+    assert read_all(reader) == b"all of it\r\n"
+    assert davit.status("c")["status"] in ("running", "stopped")
+
+
+def test_fifo_after_a_create_that_failed(davit, rootfs):
+    """What was opened between the two is no client of the second one."""
+    out = fifo(davit, "out")
+    with pytest.raises(RpcError):
+        davit.create("c", ["/nothing"], rootfs, stdio={"stdout": out})
+    os.close(os.open(out, os.O_RDONLY | os.O_NONBLOCK))
+    davit.call("containers.delete", id="c")
+    davit.launch("c", ["sh", "-c", "sleep 0.3; echo here || exit 7"], rootfs, stdio={"stdout": out})
+    reader = os.open(out, os.O_RDONLY)
+    assert read_all(reader) == b"here\n"
+    assert davit.call("tasks.wait", container_id="c")["exit_status"] == 0

@@ -365,6 +365,16 @@ def test_exec_delete_running(davit, rootfs):
     assert davit.call("tasks.delete_process", container_id="c", exec_id="e", kill=True)["exit_status"] == 137
 
 
+def test_exec_auto_remove(davit, rootfs):
+    davit.launch("c", ["sleep", "1000"], rootfs)
+    with davit.events(filters=["topic~=/tasks/"]) as events:
+        davit.call("tasks.exec", container_id="c", exec_id="e", spec=process(["sh", "-c", "sleep 0.1; exit 3"]), auto_remove=True)
+        davit.call("tasks.start", container_id="c", exec_id="e")
+        assert davit.call("tasks.wait", container_id="c", exec_id="e")["exit_status"] == 3
+        events.next("/tasks/delete", id="e")
+    refused("not_found", davit.status, "c", "e")
+
+
 def test_auto_remove(davit, rootfs):
     with davit.events() as events:
         davit.launch("c", ["true"], rootfs, container={"labels": {"davit.auto-remove": "true"}})
@@ -430,3 +440,33 @@ def test_exec_deleted_at_its_start(davit, rootfs):
             start.result(20)
         except RpcError as error:
             assert error.code in ("aborted", "failed_precondition")
+
+
+def test_signal_to_an_exec_that_is_being_made(davit, rootfs):
+    davit.launch("c", ["sleep", "1000"], rootfs)
+    for n in range(5):
+        davit.call("tasks.exec", container_id="c", exec_id=f"e{n}", spec=process(["sleep", "1000"]))
+        start = davit.send("tasks.start", container_id="c", exec_id=f"e{n}")
+        kill = davit.send("tasks.kill", container_id="c", exec_id=f"e{n}", signal="KILL")
+        assert kill.result() == {}
+        try:
+            start.result()
+        except RpcError as error:
+            assert error.code != "internal"
+        assert davit.call("tasks.wait", container_id="c", exec_id=f"e{n}")["exit_status"] == 137
+
+
+def test_exec_in_a_container_that_ends(davit, rootfs):
+    """Whatever the moment, the answer says that the task has stopped, not what the kernel said."""
+    for n in range(10):
+        id = f"c{n}"
+        davit.launch(id, ["sleep", "1000"], rootfs)
+        davit.call("tasks.exec", container_id=id, exec_id="e", spec=process(["true"]))
+        kill = davit.send("tasks.kill", container_id=id, signal="KILL")
+        start = davit.send("tasks.start", container_id=id, exec_id="e")
+        kill.result()
+        try:
+            start.result()
+        except RpcError as error:
+            assert error.code in ("failed_precondition", "aborted", "unknown"), error
+        davit.remove(id)
