@@ -109,13 +109,18 @@ static int make_device(const struct plan_device *d, int dir, const char *base)
 int child_device(struct child *c, const struct plan_op *op)
 {
 	const char *base;
-	int dir = child_folder(c, op->device->path, &base);
+	int dir = child_folder(c, op->device->path, &base), r;
 
 	if (dir < 0)
 		return dir;
 	if (op->device->bind && (c->plan->new_user || c->plan->user_by_path))
-		return bind_device(op->device, dir, base);
-	return make_device(op->device, dir, base);
+		r = bind_device(op->device, dir, base);
+	else
+		r = make_device(op->device, dir, base);
+	/* "already exists" is about tasks, to a client */
+	return r == -EEXIST ? child_say(c, EEXIST, FAULT_FAILED_PRECONDITION,
+					"something that is not this device is at", NULL)
+			    : r;
 }
 
 /* The multiplexer of a devpts instance, and of no other file: what is at that path is the container's word. */
