@@ -474,9 +474,9 @@ def test_bundles_as_they_are(davit, busybox, tool):
     assert text.splitlines() == [config["hostname"], "read-only", "xterm"]
 
 
-def test_bundle_relative_paths(davit, busybox):
+def test_bundle_relative_paths(davit, rootfs):
     folder = bundle(davit.base / "bundle", spec(["cat", "/m/word"], "rootfs", mounts=[PROC, bind("data", "/m")]))
-    (folder / "rootfs").symlink_to(busybox)
+    (folder / "rootfs").symlink_to(rootfs)
     (folder / "data").mkdir()
     (folder / "data/word").write_text("beside\n")
     davit.call("containers.create", id="c", bundle=str(folder))
