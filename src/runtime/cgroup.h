@@ -88,6 +88,11 @@ int cgroup_signal(struct cgroup *cg, int sig);
 int cgroup_freeze(struct cgroup *cg, bool freeze, struct fault *f);
 int cgroup_frozen(struct cgroup *cg);
 /*
+ * Lets a group whose processes were sent SIGKILL run, where frozen ones do not see it (the v1 freezer); elsewhere
+ * nothing is done. 0 or -errno. Does not block.
+ */
+int cgroup_thaw_killed(struct cgroup *cg);
+/*
  * fd of v2's cgroup.events for populated and frozen (changes: EPOLLPRI), or -1 without a v2
  * hierarchy. The caller closes it.
  */

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -50,6 +51,25 @@ int cgroup_freeze(struct cgroup *cg, bool freeze, struct fault *f)
 			f, FAULT_FAILED_PRECONDITION, 0,
 			"this host has neither cgroup v2 nor the \"freezer\" controller of v1");
 	return r < 0 ? fault_sys(f, -r, what, cg->path) : 0;
+}
+
+int cgroup_thaw_killed(struct cgroup *cg)
+{
+	struct cgroup_host *h = cg->host;
+	char path[PATH_MAX];
+	int r;
+
+	if (h->freezer < 0)
+		return 0;
+	if (h->v2 >= 0) {
+		if (snprintf(path, sizeof(path), "%s/cgroup.freeze", cg->path + 1) >=
+		    (int)sizeof(path))
+			return -ENAMETOOLONG;
+		if (!faccessat(h->h[h->v2].fd, path, F_OK, 0))
+			return 0;
+	}
+	r = cgroup_file_write(h, h->freezer, cg->path, "freezer.state", "THAWED");
+	return r == -ENOENT ? 0 : r;
 }
 
 int cgroup_frozen(struct cgroup *cg)
