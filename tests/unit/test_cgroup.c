@@ -516,9 +516,16 @@ static void test_freeze_v1(void **state)
 	assert_int_equal(wait_frozen(cg, 1), 1);
 	assert_int_equal(cgroup_freeze(cg, false, &f), 0);
 	assert_int_equal(wait_frozen(cg, 0), 0);
-	host->v2 = v2;
-	assert_int_equal(cgroup_signal(cg, SIGKILL), 0);
+	/* SIGKILL waits for the thaw here */
+	assert_int_equal(cgroup_freeze(cg, true, &f), 0);
+	assert_int_equal(wait_frozen(cg, 1), 1);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	assert_int_equal(cgroup_thaw_killed(cg), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	host->v2 = v2;
+	assert_int_equal(cgroup_signal(cg, SIGKILL), 0); /* its child */
 	assert_int_equal(cgroup_remove(cg, &f), 0);
 	cgroup_free(cg);
 }
