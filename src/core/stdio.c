@@ -240,7 +240,7 @@ static int stdio_open_fifo(struct stdio *s, int which, struct fault *f)
  */
 static int stdio_open_log_end(struct stdio_stream *st, int end, struct fault *f)
 {
-	struct stat info;
+	struct stat info = { 0 };
 	char proc[64];
 	int err;
 

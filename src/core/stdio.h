@@ -19,12 +19,14 @@ enum stdio_kind { STDIO_NONE, STDIO_FIFO, STDIO_FILE, STDIO_FD, STDIO_LOG };
 struct stdio_stream {
 	enum stdio_kind kind;
 	char *path; /* of a FIFO, a file, a log's file */
-	int fd; /* STDIO_FD as passed; or the log's read end, or the terminal's own end, after stdio_open */
+	/* STDIO_FD as passed; or the log's read end, or the terminal's own end, after stdio_open */
+	int fd;
 	int child; /* what the process gets, after stdio_open; -1 for none */
 	int keeper; /* -1 for none */
 	uint64_t inode; /* of a log's pipe: by it a later daemon finds it again */
 	bool drained; /* the log thread has the pipe */
-	bool client_there; /* of an output FIFO: somebody has it open already, no keeper is needed */
+	/* of an output FIFO: somebody has it open already, no keeper is needed */
+	bool client_there;
 };
 
 struct stdio {

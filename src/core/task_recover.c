@@ -181,7 +181,8 @@ static int recover_exec(struct process *p)
 	case PROCESS_STOPPED:
 		return 0;
 	case PROCESS_STARTING:
-		if (!p->pid) { /* no record of a clone: what there may be ended with its launch socket */
+		/* no record of a clone: what there may be ended with its launch socket */
+		if (!p->pid) {
 			exit_unknown(p);
 			return 0;
 		}

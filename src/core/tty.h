@@ -23,7 +23,8 @@ struct tty_config { /* fds are taken over, -1 for none; strings are copied, NULL
 int tty_new(struct tty **out, struct davit *d, int master, const struct tty_config *config);
 void tty_free(
 	struct
-	tty *t); /* NULL is fine; what clients have not read yet is sent as far as it goes without waiting */
+	/* NULL is fine; what clients have not read yet is sent as far as it goes without waiting */
+	tty *t);
 /* One end of a socketpair (taken over): it gets the replay, then what comes. A hangup detaches. */
 int tty_attach(struct tty *t, int stream);
 int tty_resize(struct tty *t, uint16_t width, uint16_t height);

@@ -31,8 +31,8 @@ void client_close(struct client *c);
 int client_fd(const struct client *c); /* for poll */
 
 /* Sends a request. params: one packed map, or NULL for none. fds are borrowed. */
-int client_send(struct client *c, const char *method, const msgpack_sbuffer *params, const int *fds, size_t n_fds,
-		uint32_t *msgid);
+int client_send(struct client *c, const char *method, const msgpack_sbuffer *params, const int *fds,
+		size_t n_fds, uint32_t *msgid);
 /* The next message. timeout_ms -1: for ever, 0: only what is there. 0, -EAGAIN (timeout), -EPIPE (end), -EPROTO. */
 int client_recv(struct client *c, int timeout_ms, struct client_msg *msg);
 void client_msg_clear(struct client_msg *msg);
@@ -41,8 +41,9 @@ void client_msg_clear(struct client_msg *msg);
  * Request and answer. 0 with *msg for the caller to clear; an error answer or a broken connection is
  * negative with the fault filled (details' errno, step, path, exit_code, log too).
  */
-int client_call(struct client *c, const char *method, const msgpack_sbuffer *params, const int *fds, size_t n_fds,
-		struct client_msg *msg, struct fault *f);
-void client_on_notify(struct client *c, void (*fn)(void *user, const struct client_msg *msg), void *user);
+int client_call(struct client *c, const char *method, const msgpack_sbuffer *params, const int *fds,
+		size_t n_fds, struct client_msg *msg, struct fault *f);
+void client_on_notify(struct client *c, void (*fn)(void *user, const struct client_msg *msg),
+		      void *user);
 /* Error object of an answer into a fault. */
 void client_fault(const msgpack_object *error, struct fault *f);

@@ -23,7 +23,8 @@ const msgpack_object *ipc_arg(struct ipc_request *req, const char *name); /* NUL
 bool ipc_has(struct ipc_request *req, const char *name);
 /* NUL-terminated, in the request's memory; NULL when absent. That there is no NUL inside was checked. */
 const char *ipc_arg_str(struct ipc_request *req, const char *name);
-int64_t ipc_arg_int(struct ipc_request *req, const char *name, int64_t dflt); /* IPC_INT, IPC_SIGNAL */
+/* IPC_INT, IPC_SIGNAL */
+int64_t ipc_arg_int(struct ipc_request *req, const char *name, int64_t dflt);
 bool ipc_arg_bool(struct ipc_request *req, const char *name, bool dflt);
 /* "fd:N": takes the fd out of the request; the caller closes it. -1 when absent or taken already. */
 int ipc_arg_fd(struct ipc_request *req, const char *name);
@@ -32,7 +33,8 @@ const char *const *ipc_arg_strs(struct ipc_request *req, const char *name, size_
 /* Whether an update applies to this field path: no mask given, or a mask naming it or a parent of it. */
 bool ipc_mask_has(struct ipc_request *req, const char *path);
 
-const char *ipc_namespace(struct ipc_request *req); /* "default" unless given; NULL with IPC_NO_NAMESPACE */
+/* "default" unless given; NULL with IPC_NO_NAMESPACE */
+const char *ipc_namespace(struct ipc_request *req);
 const struct ipc_method *ipc_request_method(struct ipc_request *req);
 struct ipc_conn *ipc_request_conn(struct ipc_request *req); /* NULL once the connection is gone */
 void *ipc_request_alloc(struct ipc_request *req, size_t size); /* from its zone, or NULL */
@@ -54,13 +56,14 @@ void ipc_request_on_cancel(struct ipc_request *req, void (*fn)(struct ipc_reques
  * it over and returns its number N for "fd:N".
  */
 msgpack_packer *ipc_reply_begin(struct ipc_request *req);
-msgpack_sbuffer *ipc_reply_buffer(struct ipc_request *req); /* the packer's buffer, for mp_map_begin */
+/* the packer's buffer, for mp_map_begin */
+msgpack_sbuffer *ipc_reply_buffer(struct ipc_request *req);
 int ipc_reply_fd(struct ipc_request *req, int fd); /* or -ENOMEM, -E2BIG: fd is closed */
 void ipc_reply_end(struct ipc_request *req);
 void ipc_reply_empty(struct ipc_request *req);
 void ipc_reply_fault(struct ipc_request *req, const struct fault *f);
-void ipc_reply_error(struct ipc_request *req, enum fault_code code, const char *argument, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+void ipc_reply_error(struct ipc_request *req, enum fault_code code, const char *argument,
+		     const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
 /*
  * For list methods: sorted keys are walked by the handler. ipc_list_begin reads limit, after and fields and compiles the

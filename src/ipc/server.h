@@ -59,7 +59,8 @@ void ipc_server_version(struct ipc_server *s, const char *version, const char *r
  * more; closed once when the connection goes, before it is freed.
  */
 uint64_t ipc_conn_id(const struct ipc_conn *c);
-int ipc_conn_send(struct ipc_conn *c, const void *data, size_t size); /* copies; 0 or -ENOMEM, -EPIPE */
+/* copies; 0 or -ENOMEM, -EPIPE */
+int ipc_conn_send(struct ipc_conn *c, const void *data, size_t size);
 size_t ipc_conn_backlog(const struct ipc_conn *c);
 struct ipc_conn_watch { /* embedded by the watcher, who removes it before it dies */
 	struct ipc_conn_watch *next, **prev;

@@ -16,7 +16,8 @@ struct iovec;
 struct stream_fds {
 	size_t n;
 	int fds[LIMIT_REQUEST_FDS]; /* -1 once taken */
-	bool cut; /* there were more than fit, or this process has no room for them; all are closed */
+	/* there were more than fit, or this process has no room for them; all are closed */
+	bool cut;
 };
 
 void stream_fds_close(struct stream_fds *set);

@@ -107,7 +107,7 @@ int cgroup_path_for(const struct cgroup_host *h, const char *cgroups_path, const
 	if (!r && n >= (int)size)
 		r = -ENAMETOOLONG;
 	if (!r) {
-		size_t end = strlen(buf);
+		size_t end = 0;
 
 		/* "a//b" and "a/" are usual enough */
 		for (char *p = buf, *to = buf;; p++) {

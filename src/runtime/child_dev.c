@@ -56,9 +56,12 @@ static int cover_target(int dir, const char *base)
 
 static int bind_device(const struct plan_device *d, int dir, const char *base)
 {
-	int target, node = open(d->bind, O_PATH | O_NOFOLLOW | O_CLOEXEC), r;
+	int target, node, r;
 	struct stat st;
 
+	if (!d->bind)
+		return -EEXIST;
+	node = open(d->bind, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (node < 0)
 		return -errno;
 	/* the host may have another device by that name */

@@ -12,6 +12,8 @@
 #include "util/fault.h"
 
 /* OCI state JSON, malloc'ed. status: "creating", "created", "running", "stopped"; pid 0 is left out. */
-int hook_state(const struct spec *spec, const char *id, const char *bundle, const char *status, pid_t pid, char **json);
+int hook_state(const struct spec *spec, const char *id, const char *bundle, const char *status,
+	       pid_t pid, char **json);
 /* Starts a hook: *pidfd and *output_fd (non-blocking) are the caller's. Exec failure is reported here. For a worker or the reactor: it does not wait but for the exec. */
-int hook_spawn(const struct spec_hook *hook, const char *state_json, pid_t *pid, int *pidfd, int *output_fd, struct fault *f);
+int hook_spawn(const struct spec_hook *hook, const char *state_json, pid_t *pid, int *pidfd,
+	       int *output_fd, struct fault *f);

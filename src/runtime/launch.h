@@ -33,22 +33,27 @@ struct launch_request {
 	const char *id;
 	const char *bundle; /* folder, "" for none; root.path relative to it */
 	const struct launch_mount *
-		rootfs; /* mounted in order inside the container's mount namespace; then root.path need not exist */
+		/* mounted in order inside the container's mount namespace; then root.path need not exist */
+		rootfs;
 	size_t n_rootfs;
 	const char *
-		rootfs_dir; /* mount point made by the caller for the rootfs list when root.path is absent or does not exist; may be NULL */
+		/* mount point made by the caller for the rootfs list when root.path is absent or does not exist; may be NULL */
+		rootfs_dir;
 	int stdio
-		[3]; /* borrowed until launch_spawn returns; -1: /dev/null. Ignored with terminal (the child makes its pty) */
+		/* borrowed until launch_spawn returns; -1: /dev/null. Ignored with terminal (the child makes its pty) */
+		[3];
 	bool terminal;
 	uint16_t width, height; /* of the terminal; 0: spec's consoleSize, else 80x24 */
 	bool no_pivot_root;
 	struct cgroup *cgroup; /* joined by the child; may be NULL */
 	struct seccomp_program *seccomp; /* NULL for none; borrowed for the launch's life */
 	/* for an exec into a container: */
-	pid_t join_pid; /* > 0: join this init's namespaces instead of making any; spec then has only process set */
+	/* > 0: join this init's namespaces instead of making any; spec then has only process set */
+	pid_t join_pid;
 	int join_pidfd; /* of that init; -1 when there is none */
 	const struct spec *
-		container_spec; /* whose namespaces, defaults for capabilities etc.; NULL for a create */
+		/* whose namespaces, defaults for capabilities etc.; NULL for a create */
+		container_spec;
 };
 
 /* Both block: for workers. launch_new checks and resolves everything that can be known: program (127 missing, 126 not executable), cwd, rootfs,
@@ -65,8 +70,10 @@ int launch_fd(const struct launch
 enum launch_event {
 	LAUNCH_AGAIN, /* nothing yet */
 	LAUNCH_TTY, /* launch_take_fd gives the pty's master */
-	LAUNCH_LISTENER, /* launch_take_fd gives the seccomp notify fd, to be sent to seccomp->listener_path; then launch_continue */
-	LAUNCH_HOOKS, /* prestart and createRuntime hooks are due; the child waits for launch_continue */
+	/* launch_take_fd gives the seccomp notify fd, to be sent to seccomp->listener_path; then launch_continue */
+	LAUNCH_LISTENER,
+	/* prestart and createRuntime hooks are due; the child waits for launch_continue */
+	LAUNCH_HOOKS,
 	LAUNCH_READY, /* set up; waits for launch_start */
 	LAUNCH_STARTED, /* exec has succeeded (end of the socket after start) */
 	LAUNCH_FAILED, /* the fault says why; the child ends by itself (reap it) */

@@ -262,7 +262,7 @@ static int enter(int ns, struct fault *f)
 
 static int move_one(struct device *d, int host, int inside, int ns, int host_ns, struct fault *f)
 {
-	int index, r;
+	int index = 0, r;
 
 	r = enter(host_ns, f);
 	if (r < 0)
@@ -287,7 +287,7 @@ static int move_one(struct device *d, int host, int inside, int ns, int host_ns,
 /* Best effort: the fault that led here is the one to be told. */
 static void move_back(struct device *d, int host, int inside, int ns, int host_ns)
 {
-	int index;
+	int index = 0;
 
 	if (setns(ns, CLONE_NEWNET) < 0 || index_of(d->name, &index, NULL) < 0 ||
 	    send_away(inside, index, host_ns, d->host_name) < 0)

@@ -38,7 +38,8 @@ enum plan_kind {
 	PLAN_DOMAINNAME, /* text */
 	PLAN_PROPAGATE, /* path, flags: MS_… on "/" of the new mount namespace */
 	PLAN_PARENT_PRIVATE, /* path: the mount it lives in is made private */
-	PLAN_ROOT, /* path or slot: cloned, put over "/", becomes the root fd; flags 1: over its own path instead */
+	/* path or slot: cloned, put over "/", becomes the root fd; flags 1: over its own path instead */
+	PLAN_ROOT,
 	PLAN_ROOT_MOUNT, /* mount: one of the rootfs list, at an absolute path */
 	PLAN_ROOT_OPEN, /* path: the root fd; flags 1: its mounts become private */
 	PLAN_GIVE_ROOT, /* of the outer plan: sends a clone of the root, and that was all */
@@ -122,7 +123,8 @@ struct plan_op {
 		int64_t number;
 		struct {
 			const char *text;
-			bool exact; /* PLAN_SYMLINK: what is there already has to be the same link */
+			/* PLAN_SYMLINK: what is there already has to be the same link */
+			bool exact;
 		};
 		struct {
 			int slot, flag;
@@ -145,7 +147,8 @@ enum plan_open_kind {
 	PLAN_OPEN_NS, /* path: a namespace */
 	PLAN_OPEN_PATH, /* path, O_PATH */
 	PLAN_OPEN_PIDFD, /* of join_pid */
-	PLAN_OPEN_TREE, /* path: a clone of the mount there, made private or slave, id-mapped when maps are given */
+	/* path: a clone of the mount there, made private or slave, id-mapped when maps are given */
+	PLAN_OPEN_TREE,
 	PLAN_OPEN_ROOTFS, /* what the outer plan mounts */
 };
 struct plan_open {

@@ -27,5 +27,6 @@ struct seccomp_program {
 int seccomp_cache_new(struct seccomp_cache **out, size_t entries);
 void seccomp_cache_free(struct seccomp_cache *c);
 /* A reference; seccomp_put gives it back. c may be NULL: compiled for this caller alone. Unknown actions, architectures, flags, operators are invalid_argument; syscalls that libseccomp does not know are skipped, as runc and crun do. */
-int seccomp_get(struct seccomp_cache *c, json_object *profile, struct seccomp_program **out, struct fault *f);
+int seccomp_get(struct seccomp_cache *c, json_object *profile, struct seccomp_program **out,
+		struct fault *f);
 void seccomp_put(struct seccomp_program *p);

@@ -68,7 +68,8 @@ struct spec_process {
 	int64_t oom_score_adj; /* SPEC_ABSENT */
 	int64_t io_priority; /* ioprio_set's value (class << 13 | priority), SPEC_ABSENT */
 	struct spec_scheduler scheduler;
-	struct spec_strs exec_cpu_affinity; /* v[0] initial, v[1] final; n 0 when not given; either may be "" */
+	/* v[0] initial, v[1] final; n 0 when not given; either may be "" */
+	struct spec_strs exec_cpu_affinity;
 };
 
 struct spec_mount {
@@ -159,11 +160,13 @@ struct spec {
 	struct spec_net_device *net_devices;
 	size_t n_net_devices;
 	char *cgroups_path;
-	json_object *resources; /* linux.resources, borrowed from the spec's own reference; NULL when absent */
+	/* linux.resources, borrowed from the spec's own reference; NULL when absent */
+	json_object *resources;
 	struct spec_device_rule *device_rules;
 	size_t n_device_rules;
 	json_object *seccomp; /* linux.seccomp or NULL; runtime/seccomp.h reads it */
-	unsigned long rootfs_propagation; /* MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE (| MS_REC), 0 when not given */
+	/* MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE (| MS_REC), 0 when not given */
+	unsigned long rootfs_propagation;
 	struct spec_strs masked_paths, readonly_paths;
 	char *mount_label;
 	struct spec_sysctl *sysctl;

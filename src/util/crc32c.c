@@ -71,7 +71,7 @@ uint32_t crc32c_portable(uint32_t crc, const void *data, size_t size)
 #if defined(__x86_64__)
 
 __attribute__((target("sse4.2,crc32"))) static uint32_t crc32c_sse42(uint32_t crc, const uint8_t *p,
-							       size_t size)
+								     size_t size)
 {
 	uint64_t c = ~crc, word;
 

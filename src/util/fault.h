@@ -38,7 +38,8 @@ struct fault {
 	char step[64]; /* what was being done, "" for none */
 	char path[512]; /* on which file, "" for none */
 	char message[1024]; /* one line, without a final dot */
-	char log[2048]; /* further lines for the user (a hook's stderr, criu's log), '\n' between them */
+	/* further lines for the user (a hook's stderr, criu's log), '\n' between them */
+	char log[2048];
 };
 
 /*

@@ -87,9 +87,11 @@ static int from_mp_map(const msgpack_object *o, unsigned depth, json_object *map
 		r = check_text(p, n, f);
 		if (r)
 			return r;
-		key = strndup(p, n);
+		key = malloc(n + 1);
 		if (!key)
 			return no_memory(f);
+		memcpy(key, p, n);
+		key[n] = 0;
 		if (json_object_object_get_ex(map, key, NULL))
 			return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "duplicate key \"%.64s\"",
 					 key);

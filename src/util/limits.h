@@ -9,14 +9,18 @@
 /* msgpack-RPC */
 #define LIMIT_FRAME_BYTES (16u << 20) /* one message, bytes */
 #define LIMIT_FRAME_DEPTH 32u /* nested arrays and maps */
-#define LIMIT_FRAME_ITEMS (1u << 20) /* values in one message: each takes 24 bytes or more once unpacked */
+#define LIMIT_FRAME_ITEMS                                                                          \
+	(1u << 20) /* values in one message: each takes 24 bytes or more once unpacked */
 #define LIMIT_CONN_REQUESTS 1024u /* in flight on a connection, other than tasks.wait */
 #define LIMIT_CONN_WAITS 65536u /* tasks.wait in flight on a connection */
 #define LIMIT_CONN_SUBSCRIPTIONS 256u
-#define LIMIT_CONN_HELD_BYTES (64u << 20) /* large requests in flight on a connection; above it nothing more is read */
-#define LIMIT_CONN_BACKLOG (1u << 20) /* answers and events not yet written; above it nothing more is read */
+#define LIMIT_CONN_HELD_BYTES                                                                      \
+	(64u << 20) /* large requests in flight on a connection; above it nothing more is read */
+#define LIMIT_CONN_BACKLOG                                                                         \
+	(1u << 20) /* answers and events not yet written; above it nothing more is read */
 #define LIMIT_CONNECTIONS 1024u
-#define LIMIT_CONNECTIONS_REFUSED 64u /* beside them, those that are told resource_exhausted before they are closed */
+#define LIMIT_CONNECTIONS_REFUSED                                                                  \
+	64u /* beside them, those that are told resource_exhausted before they are closed */
 #define LIMIT_SERVER_ORPHANS 65536u /* requests still worked on whose connection is gone */
 #define LIMIT_REQUEST_FDS 16u /* fds passed with one request */
 #define LIMIT_LIST_PAGE 10000u /* entries answered by one list call, unless `limit` says fewer */
@@ -49,7 +53,8 @@
 
 /* terminals and logs */
 #define LIMIT_TTY_REPLAY (64u << 10)
-#define LIMIT_TTY_CLIENT_BACKLOG (1u << 20) /* an attached client further behind than this is detached */
+#define LIMIT_TTY_CLIENT_BACKLOG                                                                   \
+	(1u << 20) /* an attached client further behind than this is detached */
 #define LIMIT_LOG_LINE (16u << 10) /* longer lines are split as partial (P) */
 #define LIMIT_LOG_SIZE_DEFAULT (16ll << 20)
 #define LIMIT_LOG_QUEUE (1u << 20) /* of a terminal's output, on its way to the log thread */

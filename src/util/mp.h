@@ -29,7 +29,8 @@ const msgpack_object *mp_get(const msgpack_object *o, const char *key);
  * sbuffer, every later write to it fails too, and the caller asks mp_failed once at the end. A marked sbuffer holds no
  * data and must not be read or cleared, only destroyed.
  */
-void mp_packer_init(msgpack_packer *pk, msgpack_sbuffer *sb); /* plain msgpack_pack_* calls on pk mark it too */
+/* plain msgpack_pack_* calls on pk mark it too */
+void mp_packer_init(msgpack_packer *pk, msgpack_sbuffer *sb);
 bool mp_failed(const msgpack_sbuffer *sb); /* true: answer -ENOMEM */
 void mp_pack_str(msgpack_packer *pk, const char *text); /* NULL packs nil */
 void mp_pack_strn(msgpack_packer *pk, const char *text, size_t n);

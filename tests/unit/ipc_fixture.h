@@ -161,7 +161,8 @@ static void pack_json(msgpack_packer *pk, const char *json)
 }
 
 /* One request; params: JSON of the map, NULL for none. */
-static UNUSED void pack_request(msgpack_sbuffer *sb, uint32_t msgid, const char *method, const char *json)
+static UNUSED void pack_request(msgpack_sbuffer *sb, uint32_t msgid, const char *method,
+				const char *json)
 {
 	msgpack_packer pk;
 

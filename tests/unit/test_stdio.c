@@ -220,7 +220,8 @@ static void test_watch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_output_without_reader, place_make, place_remove),
+		cmocka_unit_test_setup_teardown(test_output_without_reader, place_make,
+						place_remove),
 		cmocka_unit_test_setup_teardown(test_output_with_reader, place_make, place_remove),
 		cmocka_unit_test_setup_teardown(test_input_keeper, place_make, place_remove),
 		cmocka_unit_test_setup_teardown(test_refusals, place_make, place_remove),
