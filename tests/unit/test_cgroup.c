@@ -25,6 +25,8 @@
 
 #include <cmocka.h>
 
+#include "cgroup_kit.h"
+
 #include "runtime/cgroup_internal.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -36,15 +38,8 @@ static struct cgroup_host *host;
 
 static int setup(void **state)
 {
-	struct fault f = { 0 };
-
 	(void)state;
-	if (geteuid()) {
-		fprintf(stderr, "SKIPPED: cgroup tests need root\n");
-		return 0;
-	}
-	if (cgroup_host_new(&host, PARENT, &f) < 0)
-		fprintf(stderr, "SKIPPED: cgroup tests: %s\n", f.message);
+	host = cgroup_kit_begin(PARENT);
 	return 0;
 }
 
