@@ -449,7 +449,7 @@ int plan_rootfs(struct plan *p, const struct launch_request *r, struct fault *f)
 	struct plan_open *o;
 	struct plan_op *op;
 	struct stat st = { 0 };
-	const char *root = NULL;
+	const char *root = "";
 	int e = plan_root_path(p, r, &root, f);
 
 	if (e < 0)
