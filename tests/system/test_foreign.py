@@ -13,8 +13,8 @@ FOREIGN = Path(__file__).parent / "foreign"
 LIFE = "/tasks/create /tasks/start /tasks/exit /tasks/delete\n42\n"
 
 
-def shown(argv):
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=120)
+def shown(argv, env=None):
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=120, env=env)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -27,5 +27,6 @@ def test_neovim(davit, rootfs):
     nvim = program("nvim")
     if not nvim:
         pytest.skip("neovim is not installed")
-    script = f"let g:x = 1 | lua arg = {{ [1] = '{davit.socket}', [2] = '{rootfs}' }}; dofile('{FOREIGN / 'container.lua'}')"
-    assert shown([nvim, "--headless", "--clean", "-c", script]) == LIFE
+    run = f"arg = {{ [1] = '{davit.socket}', [2] = '{rootfs}' }}; dofile('{FOREIGN / 'container.lua'}')"
+    script = f"lua local ok, e = pcall(function() {run} end); if not ok then io.stderr:write(e); vim.cmd('cquit') end"
+    assert shown([nvim, "--headless", "--clean", "-c", script, "-c", "qall!"], davit.env) == LIFE

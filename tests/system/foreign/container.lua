@@ -64,4 +64,4 @@ for _, event in ipairs(seen) do
 	end
 end
 io.stdout:write(table.concat(topics, " ") .. "\n" .. tostring(status) .. "\n")
-os.exit(0)
+io.stdout:flush()
