@@ -3,10 +3,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "util/fd.h"
 
 union control {
 	struct cmsghdr align;
@@ -61,62 +62,17 @@ ssize_t stream_recv(int sock, void *buf, size_t size, struct stream_fds *set)
 		.msg_control = control.room,
 		.msg_controllen = sizeof(control.room),
 	};
-	bool cut;
 	ssize_t n;
 
 	set->n = 0;
 	set->cut = false;
 	n = receive(sock, &msg, 0);
-	if (n < 0)
-		return n;
-	cut = msg.msg_flags & MSG_CTRUNC;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
-		size_t count;
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < count; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			if (set->n < LIMIT_REQUEST_FDS) {
-				set->fds[set->n++] = fd;
-			} else {
-				close(fd);
-				cut = true;
-			}
-		}
-	}
-	if (cut) {
-		stream_fds_close(set);
-		set->cut = true;
-	}
+	if (n >= 0)
+		set->n = fd_take_rights(&msg, set->fds, LIMIT_REQUEST_FDS, &set->cut);
 	return n;
 }
 
 ssize_t stream_sendv(int sock, const struct iovec *iov, size_t n, const int *fds, size_t n_fds)
 {
-	union control control;
-	struct msghdr msg = { .msg_iov = (struct iovec *)iov, .msg_iovlen = n };
-	ssize_t sent;
-
-	if (n_fds > LIMIT_REQUEST_FDS)
-		return -EINVAL;
-	if (n_fds) {
-		struct cmsghdr *c;
-
-		memset(&control, 0, sizeof(control));
-		msg.msg_control = control.room;
-		msg.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
-		memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
-	}
-	do {
-		sent = sendmsg(sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-	} while (sent < 0 && errno == EINTR);
-	return sent < 0 ? -errno : sent;
+	return fd_sendv(sock, iov, n, fds, n_fds, MSG_DONTWAIT);
 }

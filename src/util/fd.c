@@ -139,14 +139,14 @@ int fd_write_file(int dirfd, const char *path, const char *text)
 	return (size_t)n == size ? 0 : -EIO;
 }
 
-ssize_t fd_send(int sock, const void *data, size_t size, const int *fds, size_t n, int flags)
+ssize_t fd_sendv(int sock, const struct iovec *iov, size_t n_iov, const int *fds, size_t n,
+		 int flags)
 {
 	union {
 		struct cmsghdr align;
 		char room[CMSG_SPACE(sizeof(int) * FD_SEND_MAX)];
 	} control;
-	struct iovec iov = { .iov_base = (void *)data, .iov_len = size };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct msghdr msg = { .msg_iov = (struct iovec *)iov, .msg_iovlen = n_iov };
 	ssize_t sent;
 
 	if (n > FD_SEND_MAX)
@@ -169,27 +169,19 @@ ssize_t fd_send(int sock, const void *data, size_t size, const int *fds, size_t 
 	return sent < 0 ? -errno : sent;
 }
 
-ssize_t fd_recv(int sock, void *data, size_t size, int *fds, size_t *n, int flags)
+ssize_t fd_send(int sock, const void *data, size_t size, const int *fds, size_t n, int flags)
 {
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int) * FD_SEND_MAX)];
-	} control;
-	struct iovec iov = { .iov_base = data, .iov_len = size };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	size_t room = n ? *n : 0, got = 0;
-	bool cut = false;
-	ssize_t r;
+	struct iovec iov = { .iov_base = (void *)data, .iov_len = size };
 
-	msg.msg_control = control.room;
-	msg.msg_controllen = sizeof(control.room);
-	do {
-		r = recvmsg(sock, &msg, flags | MSG_CMSG_CLOEXEC);
-	} while (r < 0 && errno == EINTR);
-	if (r < 0)
-		return -errno;
-	cut = msg.msg_flags & MSG_CTRUNC;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+	return fd_sendv(sock, &iov, 1, fds, n, flags);
+}
+
+size_t fd_take_rights(struct msghdr *msg, int *fds, size_t room, bool *cut)
+{
+	size_t got = 0;
+
+	*cut = msg->msg_flags & MSG_CTRUNC;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
 		size_t count;
 
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
@@ -203,19 +195,39 @@ ssize_t fd_recv(int sock, void *data, size_t size, int *fds, size_t *n, int flag
 				fds[got++] = fd;
 			} else {
 				close(fd);
-				cut = true;
+				*cut = true;
 			}
 		}
 	}
+	while (*cut && got)
+		close(fds[--got]);
+	return got;
+}
+
+ssize_t fd_recv(int sock, void *data, size_t size, int *fds, size_t *n, int flags)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int) * FD_SEND_MAX)];
+	} control;
+	struct iovec iov = { .iov_base = data, .iov_len = size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	size_t room = n ? *n : 0, got;
+	bool cut;
+	ssize_t r;
+
+	msg.msg_control = control.room;
+	msg.msg_controllen = sizeof(control.room);
+	do {
+		r = recvmsg(sock, &msg, flags | MSG_CMSG_CLOEXEC);
+	} while (r < 0 && errno == EINTR);
+	if (r < 0)
+		return -errno;
+	got = fd_take_rights(&msg, fds, room, &cut);
 	if (n)
 		*n = got;
-	if (cut) {
-		for (size_t i = 0; i < got; i++)
-			close(fds[i]);
-		if (n)
-			*n = 0;
+	if (cut)
 		return -EMSGSIZE;
-	}
 	return r;
 }
 

@@ -6,9 +6,12 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 /* Closes *fd if it is one, and sets it to -1. errno is kept. */
 void fd_close(int *fd);
@@ -32,7 +35,15 @@ int fd_write_file(int dirfd, const char *path, const char *text);
  * Truncated fds are -EMSGSIZE, with all that came closed. Flags as for sendmsg and recvmsg.
  */
 ssize_t fd_send(int sock, const void *data, size_t size, const int *fds, size_t n, int flags);
+ssize_t fd_sendv(int sock, const struct iovec *iov, size_t n_iov, const int *fds, size_t n,
+		 int flags);
 ssize_t fd_recv(int sock, void *data, size_t size, int *fds, size_t *n, int flags);
+
+/*
+ * The fds of a received message into fds[0..room), for callers with a recvmsg of their own; answers how many. *cut: some were
+ * lost or had no room; then all are closed and it answers 0.
+ */
+size_t fd_take_rights(struct msghdr *msg, int *fds, size_t room, bool *cut);
 
 /*
  * openat2 with RESOLVE_IN_ROOT: the path is resolved as if `root` were "/", links included.
