@@ -187,7 +187,6 @@ static void method_wait(struct ipc_request *req, void *user)
 struct pids_job {
 	struct worker_job job; /* first */
 	struct task *task;
-	struct cgroup *cgroup;
 	struct ipc_request *req;
 	pid_t *pids;
 	size_t n;
@@ -199,7 +198,7 @@ static void pids_run(struct worker_job *job)
 {
 	struct pids_job *j = (struct pids_job *)job;
 
-	j->result = cgroup_pids(j->cgroup, &j->pids, &j->n, &j->fault);
+	j->result = cgroup_pids(j->task->cgroup, &j->pids, &j->n, &j->fault);
 }
 
 static const char *pid_exec(struct task *t, pid_t pid)
@@ -238,7 +237,6 @@ static void pids_done(struct worker_job *job)
 		ipc_reply_end(j->req);
 	}
 	free(j->pids);
-	cgroup_free(j->cgroup);
 	task_job_end(t);
 	free(j);
 }
@@ -256,8 +254,7 @@ static void method_list_pids(struct ipc_request *req, void *user)
 		return;
 	}
 	j = calloc(1, sizeof(*j));
-	if (!j || cgroup_open(t->d->cgroups, cgroup_path(t->cgroup), &j->cgroup) < 0) {
-		free(j);
+	if (!j) {
 		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, NULL,
 				"tasks.list_pids: out of memory");
 		return;

@@ -93,14 +93,13 @@ static void empty_check(evutil_socket_t fd, short what, void *arg)
 struct ending_job {
 	struct worker_job job;
 	struct task *task;
-	struct cgroup *cgroup;
 };
 
 static void ending_run(struct worker_job *job)
 {
 	struct ending_job *e = (struct ending_job *)job;
 
-	cgroup_signal(e->cgroup, SIGKILL);
+	cgroup_signal(e->task->cgroup, SIGKILL);
 }
 
 static void ending_done(struct worker_job *job)
@@ -115,7 +114,6 @@ static void ending_done(struct worker_job *job)
 		else
 			empty_check(-1, 0, t);
 	}
-	cgroup_free(e->cgroup);
 	task_job_end(t);
 	free(e);
 }
@@ -128,8 +126,7 @@ static void exit_others(struct process *p)
 
 	freeze_cancel(t);
 	p->state = PROCESS_ENDING;
-	if (!e || cgroup_open(t->d->cgroups, cgroup_path(t->cgroup), &e->cgroup) < 0) {
-		free(e);
+	if (!e) {
 		log_error("task %s/%s: no memory to end the rest of its processes", t->ns, t->id);
 		exit_publish(p);
 		return;

@@ -65,13 +65,11 @@ static void freeze_late(evutil_socket_t fd, short what, void *arg)
 	if (pausing) {
 		cgroup_freeze(t->cgroup, false, NULL);
 		p->state = PROCESS_RUNNING;
-		process_journal(p);
-		task_commit(t);
 	} else {
 		p->state = PROCESS_PAUSED;
-		process_journal(p);
-		task_commit(t);
 	}
+	process_journal(p);
+	task_commit(t);
 	if (req)
 		ipc_reply_error(req, FAULT_DEADLINE_EXCEEDED, NULL,
 				"task %s: the kernel did not %s it within %d s", t->id,

@@ -156,6 +156,7 @@ int process_cmp(const struct process *a, const struct process *b);
 struct task *task_of_request(struct ipc_request *req, struct davit *d);
 struct task *task_new(struct davit *d,
 		      struct container *c); /* linked to the container; state CREATING */
+void tasks_check_ended(struct davit *d); /* tells who waits in tasks_end_all when no task is left */
 void task_remove(struct task *t); /* out of the tables; freed when no job points to it */
 struct process *process_new_exec(struct task *t, const char *exec_id);
 void process_remove_exec(struct process *p);

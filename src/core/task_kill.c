@@ -34,8 +34,7 @@ void process_kill_now(struct process *p)
 
 struct kill_job {
 	struct worker_job job;
-	struct task *task;
-	struct cgroup *cgroup;
+	struct task *task; /* and with it its cgroup */
 	struct ipc_request *req;
 	int signal, result;
 };
@@ -44,7 +43,7 @@ static void kill_all_run(struct worker_job *job)
 {
 	struct kill_job *k = (struct kill_job *)job;
 
-	k->result = cgroup_signal(k->cgroup, k->signal);
+	k->result = cgroup_signal(k->task->cgroup, k->signal);
 }
 
 static void kill_all_done(struct worker_job *job)
@@ -54,12 +53,11 @@ static void kill_all_done(struct worker_job *job)
 	if (k->req && k->result < 0) {
 		struct fault f;
 
-		fault_sys(&f, -k->result, "signal the cgroup", cgroup_path(k->cgroup));
+		fault_sys(&f, -k->result, "signal the cgroup", cgroup_path(k->task->cgroup));
 		ipc_reply_fault(k->req, &f);
 	} else if (k->req) {
 		ipc_reply_empty(k->req);
 	}
-	cgroup_free(k->cgroup);
 	task_job_end(k->task);
 	free(k);
 }
@@ -67,15 +65,9 @@ static void kill_all_done(struct worker_job *job)
 int task_kill_all(struct task *t, int sig, struct ipc_request *req)
 {
 	struct kill_job *k = calloc(1, sizeof(*k));
-	int r;
 
 	if (!k)
 		return -ENOMEM;
-	r = cgroup_open(t->d->cgroups, cgroup_path(t->cgroup), &k->cgroup);
-	if (r < 0) {
-		free(k);
-		return r;
-	}
 	k->job.run = kill_all_run;
 	k->job.done = kill_all_done;
 	k->task = t;
@@ -125,16 +117,9 @@ void kill_signal(struct process *p, void *arg)
 
 static void end_all_idle(evutil_socket_t fd, short what, void *arg)
 {
-	struct davit *d = arg;
-
 	(void)fd;
 	(void)what;
-	if (d->tasks->ended && RB_EMPTY(&d->tasks->tree)) {
-		void (*ended)(void *) = d->tasks->ended;
-
-		d->tasks->ended = NULL;
-		ended(d->tasks->ended_user);
-	}
+	tasks_check_ended(arg);
 }
 
 void tasks_end_all(struct davit *d, void (*done)(void *user), void *user)

@@ -159,6 +159,16 @@ static void task_free(struct task *t)
 	free(t);
 }
 
+void tasks_check_ended(struct davit *d)
+{
+	void (*ended)(void *) = d->tasks->ended;
+
+	if (!ended || !RB_EMPTY(&d->tasks->tree))
+		return;
+	d->tasks->ended = NULL;
+	ended(d->tasks->ended_user);
+}
+
 void task_remove(struct task *t)
 {
 	struct davit *d = t->d;
@@ -182,12 +192,7 @@ void task_remove(struct task *t)
 	t->container = NULL;
 	if (!t->jobs)
 		task_free(t);
-	if (d->tasks->ended && RB_EMPTY(&d->tasks->tree)) {
-		void (*ended)(void *) = d->tasks->ended;
-
-		d->tasks->ended = NULL;
-		ended(d->tasks->ended_user);
-	}
+	tasks_check_ended(d);
 }
 
 void task_job_begin(struct task *t)
