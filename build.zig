@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The whole build: the binary, its unit tests, benches, fuzzers and compile_commands.json.
+// The whole build: the binary, its unit tests, stand-ins, benches, fuzzers and compile_commands.json.
 //
 // The list of sources is not written anywhere: every .c below src/ belongs to the program. All but
 // src/main.c form a static library, which the program, each unit test and each bench link. Tools
@@ -133,6 +133,17 @@ pub fn build(b: *std.Build) !void {
         test_step.dependOn(&run.step);
     }
 
+    // Stand-ins for programs that davit starts: they need nothing but libc.
+    const fakes = try list(b, "tests/fake", "fake_", ".c");
+    for (fakes) |source| {
+        const module = b.createModule(options);
+        module.addCSourceFile(.{ .file = b.path(source), .flags = try std.mem.concat(b.allocator, []const u8, &.{ &language, &warnings }) });
+        const exe = b.addExecutable(.{ .name = std.fs.path.stem(source), .root_module = module, .use_llvm = true, .use_lld = true });
+        const install = b.addInstallArtifact(exe, .{ .dest_dir = .{ .override = .{ .custom = "test" } } });
+        unit_step.dependOn(&install.step);
+        test_step.dependOn(&install.step);
+    }
+
     // Benches: one program a file, into PREFIX/bin.
     const bench_step = b.step("bench", "Build the benches into PREFIX/bin");
     const benches = try list(b, "bench", "", ".c");
@@ -143,7 +154,7 @@ pub fn build(b: *std.Build) !void {
 
     // compile_commands.json, and the linker's flags for those who build from it.
     const fuzzers = try list(b, "tests/fuzz", "fuzz_", ".c");
-    const files = try std.mem.concat(b.allocator, []const u8, &.{ sources, units, benches, fuzzers });
+    const files = try std.mem.concat(b.allocator, []const u8, &.{ sources, units, benches, fuzzers, fakes });
     const compdb = b.addUpdateSourceFiles();
     compdb.addBytesToSource(try compileCommands(b, files, cflags, revision), "compile_commands.json");
     compdb.addBytesToSource(try linkFlags(b, deps, cmocka), "build/link-flags");

@@ -7,8 +7,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "checkpoint/hook.h"
 #include "cli/cli.h"
 #include "core/config.h"
 #include "core/guardian.h"
@@ -58,6 +60,8 @@ int main(int argc, char **argv)
 {
 	int index;
 
+	if (argc == 3 && !strcmp(argv[1], "criu-hook"))
+		return hook_main(argv[2]);
 	if (config_is_serve(argc, argv, &index))
 		return serve(argc, argv, index);
 	return cli_main(argc, argv);

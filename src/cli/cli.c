@@ -7,6 +7,7 @@
  */
 #include "cli/cli.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,11 +41,25 @@ const struct cli_option cli_global_options[] = {
 };
 
 const struct cli_command *const cli_commands[] = {
-	&cmd_run,     &cmd_create,     &cmd_start, &cmd_ps,	    &cmd_inspect,
-	&cmd_exec,    &cmd_attach,     &cmd_logs,  &cmd_kill,	    &cmd_stop,
-	&cmd_pause,   &cmd_resume,     &cmd_wait,  &cmd_rm,	    &cmd_top,
-	&cmd_events,  &cmd_namespaces, &cmd_rpc,   &cmd_describe,   &cmd_doctor,
-	&cmd_version, &cmd_serve,      &cmd_help,  &cmd_completion, NULL,
+	&cmd_run,	 &cmd_create,
+	&cmd_start,	 &cmd_ps,
+	&cmd_inspect,	 &cmd_exec,
+	&cmd_attach,	 &cmd_logs,
+	&cmd_kill,	 &cmd_stop,
+	&cmd_pause,	 &cmd_resume,
+	&cmd_wait,	 &cmd_rm,
+	&cmd_top,	 &cmd_checkpoint,
+	&cmd_restore,	 &cmd_checkpoints,
+	&cmd_images,	 &cmd_import,
+	&cmd_export,	 &cmd_image_from_dir,
+	&cmd_tag,	 &cmd_rmi,
+	&cmd_content,	 &cmd_snapshots,
+	&cmd_leases,	 &cmd_gc,
+	&cmd_events,	 &cmd_namespaces,
+	&cmd_rpc,	 &cmd_describe,
+	&cmd_doctor,	 &cmd_version,
+	&cmd_serve,	 &cmd_help,
+	&cmd_completion, NULL,
 };
 
 const struct cli_command *cli_command_find(const char *name)
@@ -149,5 +164,10 @@ int cli_main(int argc, char **argv)
 	cli_disconnect(&cli);
 	args_free(&cli);
 	free(cli.own_socket);
+	if (cli.interrupted) {
+		/* A shell's loop ends only when it sees that a signal ended the command. */
+		signal(cli.interrupted, SIG_DFL);
+		raise(cli.interrupted);
+	}
 	return code;
 }

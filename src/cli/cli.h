@@ -55,6 +55,9 @@ enum {
 enum cli_complete {
 	CLI_COMPLETE_NONE,
 	CLI_COMPLETE_CONTAINERS,
+	CLI_COMPLETE_IMAGES,
+	CLI_COMPLETE_CHECKPOINTS, /* their names, and files */
+	CLI_COMPLETE_FILES,
 	CLI_COMPLETE_COMMANDS,
 	CLI_COMPLETE_WORDS
 };
@@ -94,6 +97,7 @@ struct cli { /* one invocation */
 
 	struct client *client; /* NULL until the first call */
 	struct cli_reply *stash; /* messages that came while another was awaited */
+	int interrupted; /* the signal by which this program is to end, 0 for none */
 };
 
 /* The whole program but the daemon: argv[0] and all that follows. Returns the exit code. */
@@ -115,7 +119,9 @@ const struct cli_command *cli_command_find(const char *name); /* NULL when there
 		.name = "quiet", .letter = 'q', .doc = "print only the names"                      \
 	}
 
-extern const struct cli_command cmd_attach, cmd_completion, cmd_create, cmd_describe, cmd_doctor,
-	cmd_events, cmd_exec, cmd_help, cmd_inspect, cmd_kill, cmd_logs, cmd_namespaces, cmd_pause,
-	cmd_ps, cmd_resume, cmd_rm, cmd_rpc, cmd_run, cmd_serve, cmd_start, cmd_stop, cmd_top,
+extern const struct cli_command cmd_attach, cmd_checkpoint, cmd_checkpoints, cmd_completion,
+	cmd_content, cmd_create, cmd_describe, cmd_doctor, cmd_events, cmd_exec, cmd_export, cmd_gc,
+	cmd_help, cmd_image_from_dir, cmd_images, cmd_import, cmd_inspect, cmd_kill, cmd_leases,
+	cmd_logs, cmd_namespaces, cmd_pause, cmd_ps, cmd_restore, cmd_resume, cmd_rm, cmd_rmi,
+	cmd_rpc, cmd_run, cmd_serve, cmd_snapshots, cmd_start, cmd_stop, cmd_tag, cmd_top,
 	cmd_version, cmd_wait;

@@ -12,6 +12,7 @@
 #include "cli/js.h"
 #include "cli/mem.h"
 #include "cli/output.h"
+#include "cli/verbs.h"
 
 static char *label_text(json_object *labels)
 {
@@ -64,23 +65,6 @@ static int list(struct cli *cli, struct fault *f)
 	return 0;
 }
 
-static int labels(struct cli *cli, json_object *p, struct fault *f)
-{
-	const char *value;
-	size_t at = 0;
-
-	while ((value = args_each(cli, "label", &at))) {
-		size_t n = strcspn(value, "=");
-		char *key CLEANUP_FREE = mem_strndup(value, n);
-
-		if (!n)
-			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
-					 "--label \"%s\" is not KEY=VALUE", value);
-		js_set_str(js_object_at(p, "labels"), key, value[n] ? value + n + 1 : "");
-	}
-	return 0;
-}
-
 static int change(struct cli *cli, const char *method, const char *name, bool with_labels,
 		  struct fault *f)
 {
@@ -88,7 +72,7 @@ static int change(struct cli *cli, const char *method, const char *name, bool wi
 	int r;
 
 	js_set_str(p, "name", name);
-	r = with_labels ? labels(cli, p, f) : 0;
+	r = with_labels ? option_labels(cli, p, f) : 0;
 	if (r == 0)
 		r = cli_call(cli, method, TAKE_PTR(p), NULL, f);
 	if (r == 0)

@@ -102,8 +102,8 @@ static json_object *row(json_object *c, json_object *task)
 
 static void print_table(json_object *rows, bool whole)
 {
-	static const char *const titles[] = { "CONTAINER ID", "COMMAND", "CREATED",
-					      "STATUS",	      "PID",	 NULL };
+	static const char *const titles[] = { "CONTAINER ID", "IMAGE", "COMMAND", "CREATED",
+					      "STATUS",	      "PID",   NULL };
 	struct table *t = table_new(titles);
 	char text[96];
 
@@ -112,6 +112,7 @@ static void print_table(json_object *rows, bool whole)
 		char *command = output_command(js_get(o, "command"), whole ? 0 : COMMAND_WIDTH);
 
 		table_cell(t, js_str(o, "id"));
+		table_cell(t, *js_str(o, "image") ? js_str(o, "image") : "-");
 		table_cell(t, command);
 		free(command);
 		output_duration(clock_now() - js_int(o, "created_at", 0), text, sizeof(text));

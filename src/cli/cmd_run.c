@@ -28,6 +28,7 @@ static int run(struct cli *cli)
 	run.tty = c.tty;
 	run.interactive = c.interactive;
 	run.log_max_size = c.log_max_size;
+	run.of_image = c.snapshot_key != NULL;
 	r = detach ? run_background(cli, &run, &f) : run_foreground(cli, &run, &status, &f);
 	if (r < 0) {
 		status = cli_fail(&f, NULL, "cannot run %s", c.id);
@@ -63,6 +64,7 @@ const struct cli_command cmd_run = {
 	.options = create_options,
 	.flags = CLI_ARGS_END_OPTIONS,
 	.max_args = -1,
+	.complete = CLI_COMPLETE_IMAGES,
 	.run = run,
 };
 
@@ -74,5 +76,6 @@ const struct cli_command cmd_create = {
 	.options = create_options,
 	.flags = CLI_ARGS_END_OPTIONS,
 	.max_args = -1,
+	.complete = CLI_COMPLETE_IMAGES,
 	.run = create,
 };

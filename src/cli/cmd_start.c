@@ -73,6 +73,7 @@ static int start_one(struct cli *cli, const char *id, bool attach, bool interact
 	run.interactive = interactive || strcmp(label(labels, LABEL_INTERACTIVE), "true") == 0;
 	run.remove = strcmp(label(labels, LABEL_AUTO_REMOVE), "true") == 0;
 	run.log_max_size = atoll(label(labels, LABEL_LOG_MAX_SIZE));
+	run.of_image = *js_str(c, "snapshot_key");
 	return attach ? run_foreground(cli, &run, status, f) : run_background(cli, &run, f);
 }
 

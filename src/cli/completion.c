@@ -2,8 +2,8 @@
 /*
  * davit completion: scripts for bash, zsh and fish, from the command table
  *
- * Commands, options and fixed words are written into the script; names of containers are asked for
- * when they are needed, of a daemon that runs (completing a line starts none).
+ * Commands, options and fixed words are written into the script; names of containers and images are
+ * asked for when they are needed, of a daemon that runs (completing a line starts none).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,8 @@
 #include "util/cleanup.h"
 
 #define NAMES "DAVIT_AUTOSTART=0 davit ps --all --quiet 2>/dev/null"
+#define IMAGES "DAVIT_AUTOSTART=0 davit images --quiet 2>/dev/null"
+#define CHECKPOINTS "DAVIT_AUTOSTART=0 davit checkpoints --quiet 2>/dev/null"
 
 static void command_names(const char *separator)
 {
@@ -80,6 +82,15 @@ static void bash_command(const struct cli_command *c)
 	case CLI_COMPLETE_CONTAINERS:
 		puts("\t\t\tCOMPREPLY=($(compgen -W \"$(" NAMES ")\" -- \"$cur\"))");
 		break;
+	case CLI_COMPLETE_IMAGES:
+		puts("\t\t\t_davit_images");
+		break;
+	case CLI_COMPLETE_CHECKPOINTS:
+		puts("\t\t\t_davit_checkpoints");
+		break;
+	case CLI_COMPLETE_FILES:
+		puts("\t\t\tCOMPREPLY=($(compgen -f -- \"$cur\"))");
+		break;
 	case CLI_COMPLETE_COMMANDS:
 		fputs("\t\t\tCOMPREPLY=($(compgen -W '", stdout);
 		command_names(" ");
@@ -96,7 +107,16 @@ static void bash_command(const struct cli_command *c)
 
 static void bash(void)
 {
+	/* bash takes the colon before a tag for the end of a word: its completion package has the cure. */
 	puts("# bash completion for davit\n"
+	     "_davit_tagged()\n{\n"
+	     "\tlocal cur=${COMP_WORDS[COMP_CWORD]}\n"
+	     "\tdeclare -F _get_comp_words_by_ref >/dev/null && _get_comp_words_by_ref -n : cur\n"
+	     "\tCOMPREPLY=($(compgen \"${@:2}\" -W \"$1\" -- \"$cur\"))\n"
+	     "\tdeclare -F __ltrim_colon_completions >/dev/null && __ltrim_colon_completions \"$cur\"\n"
+	     "}\n"
+	     "_davit_images()\n{\n\t_davit_tagged \"$(" IMAGES ")\"\n}\n"
+	     "_davit_checkpoints()\n{\n\t_davit_tagged \"$(" CHECKPOINTS ")\" -f\n}\n"
 	     "_davit()\n{\n"
 	     "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command= i\n"
 	     "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
@@ -171,6 +191,17 @@ static void zsh_command(const struct cli_command *c)
 	case CLI_COMPLETE_CONTAINERS:
 		puts(" \\\n\t\t\t'*:container:_davit_containers'");
 		break;
+	case CLI_COMPLETE_IMAGES:
+		printf(" \\\n\t\t\t'%s:image:_davit_images'%s\n",
+		       c->flags & CLI_ARGS_END_OPTIONS ? "1" : "*",
+		       c->flags & CLI_ARGS_END_OPTIONS ? " \\\n\t\t\t'*::argument:_normal'" : "");
+		break;
+	case CLI_COMPLETE_CHECKPOINTS:
+		puts(" \\\n\t\t\t'1:checkpoint:_davit_checkpoints'");
+		break;
+	case CLI_COMPLETE_FILES:
+		puts(" \\\n\t\t\t'*:file:_files'");
+		break;
 	case CLI_COMPLETE_COMMANDS:
 		puts(" \\\n\t\t\t'1:command:_davit_commands'");
 		break;
@@ -191,6 +222,15 @@ static void zsh(void)
 	     "\tlocal -a names\n"
 	     "\tnames=(${(f)\"$(" NAMES ")\"})\n"
 	     "\tcompadd -a names\n}\n"
+	     "_davit_images()\n{\n"
+	     "\tlocal -a names\n"
+	     "\tnames=(${(f)\"$(" IMAGES ")\"})\n"
+	     "\tcompadd -a names\n}\n"
+	     "_davit_checkpoints()\n{\n"
+	     "\tlocal -a names\n"
+	     "\tnames=(${(f)\"$(" CHECKPOINTS ")\"})\n"
+	     "\tcompadd -a names\n"
+	     "\t_files\n}\n"
 	     "_davit_commands()\n{\n"
 	     "\tlocal -a commands\n"
 	     "\tcommands=(");
@@ -265,6 +305,17 @@ static void fish(void)
 		if (c->complete == CLI_COMPLETE_CONTAINERS)
 			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '(env " NAMES
 			       ")'\n",
+			       c->name);
+		else if (c->complete == CLI_COMPLETE_IMAGES)
+			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '(env " IMAGES
+			       ")'\n",
+			       c->name);
+		else if (c->complete == CLI_COMPLETE_CHECKPOINTS)
+			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -F -a '(env " CHECKPOINTS
+			       ")'\n",
+			       c->name);
+		else if (c->complete == CLI_COMPLETE_FILES)
+			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -F\n",
 			       c->name);
 		else if (c->complete == CLI_COMPLETE_WORDS)
 			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '%s'\n",

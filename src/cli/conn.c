@@ -20,6 +20,7 @@
 #include "cli/mem.h"
 #include "ipc/client.h"
 #include "util/clock.h"
+#include "util/fd.h"
 #include "util/json.h"
 #include "util/mp.h"
 
@@ -38,6 +39,7 @@ void cli_reply_free(struct cli_reply *r)
 		return;
 	json_object_put(r->result);
 	free(r->method);
+	fd_close(&r->fd);
 	free(r);
 }
 
@@ -174,6 +176,8 @@ static int convert(struct client_msg *msg, struct cli_reply *r, struct fault *f)
 		client_fault(&msg->error, &r->fault);
 		return 0;
 	}
+	if (msg->n_fds)
+		r->fd = TAKE_FD(msg->fds[0]);
 	return json_from_mp(&msg->result, &r->result, f);
 }
 
@@ -192,6 +196,7 @@ static int receive(struct cli *cli, int timeout_ms, struct cli_reply **out, stru
 	if (r < 0)
 		return broken(r, f);
 	reply = mem_alloc(sizeof(*reply));
+	reply->fd = -1;
 	r = convert(&msg, reply, f);
 	client_msg_clear(&msg);
 	if (r < 0) {
@@ -236,7 +241,8 @@ static void keep(struct cli *cli, struct cli_reply *r)
 	*p = r;
 }
 
-int cli_answer(struct cli *cli, uint32_t msgid, json_object **result, struct fault *f)
+int cli_answer_fd(struct cli *cli, uint32_t msgid, json_object **result, int *out_fd,
+		  struct fault *f)
 {
 	struct cli_reply *r = take_kept(cli, msgid);
 	int err;
@@ -257,11 +263,35 @@ int cli_answer(struct cli *cli, uint32_t msgid, json_object **result, struct fau
 		if (f)
 			*f = r->fault;
 		err = r->fault.err ? -r->fault.err : -EREMOTEIO;
-	} else if (result) {
-		*result = TAKE_PTR(r->result);
+	} else {
+		if (result)
+			*result = TAKE_PTR(r->result);
+		if (out_fd)
+			*out_fd = TAKE_FD(r->fd);
 	}
 	cli_reply_free(r);
 	return err;
+}
+
+int cli_answer(struct cli *cli, uint32_t msgid, json_object **result, struct fault *f)
+{
+	return cli_answer_fd(cli, msgid, result, NULL, f);
+}
+
+int cli_call_for_fd(struct cli *cli, const char *method, json_object *params, int *fd,
+		    json_object **result, struct fault *f)
+{
+	uint32_t id;
+	int r;
+
+	*fd = -1;
+	r = cli_send(cli, method, params, NULL, 0, &id, f);
+	if (r == 0)
+		r = cli_answer_fd(cli, id, result, fd, f);
+	if (r == 0 && *fd < 0)
+		r = fault_set(f, FAULT_INTERNAL, 0, "%s answered without a file descriptor",
+			      method);
+	return r;
 }
 
 int cli_call_fds(struct cli *cli, const char *method, json_object *params, const int *fds,

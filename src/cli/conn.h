@@ -26,6 +26,7 @@ struct cli_reply {
 	char *method; /* of a notification */
 	bool failed; /* an error answer: fault is set */
 	struct fault fault;
+	int fd; /* that came with an answer, -1 for none */
 };
 void cli_reply_free(struct cli_reply *r); /* NULL is fine */
 
@@ -62,6 +63,12 @@ int cli_call(struct cli *cli, const char *method, json_object *params, json_obje
 	     struct fault *f);
 int cli_call_fds(struct cli *cli, const char *method, json_object *params, const int *fds,
 		 size_t n_fds, json_object **result, struct fault *f);
+/* The same for an answer that brings an fd (result "fd"): *fd is the caller's to close. */
+int cli_call_for_fd(struct cli *cli, const char *method, json_object *params, int *fd,
+		    json_object **result, struct fault *f);
+/* As cli_answer; *out_fd is the answer's fd, -1 for none. */
+int cli_answer_fd(struct cli *cli, uint32_t msgid, json_object **result, int *out_fd,
+		  struct fault *f);
 /* All entries of a list method over its pages: an array under the result's key. */
 int cli_list(struct cli *cli, const char *method, json_object *params, const char *key,
 	     json_object **out, struct fault *f);

@@ -3,7 +3,7 @@
  * run and create: from the command line to a container record
  *
  * The root file system comes from one of three sources: a folder (--rootfs), an OCI bundle
- * (--bundle), or an image. What is decided here about how the task will be run (terminal, stdin,
+ * (--bundle), or an image (create_image.h). What is decided here about how the task will be run (terminal, stdin,
  * log size, removal) is kept in the spec and in labels, so that a later `davit start` does the
  * same.
  */
@@ -20,9 +20,11 @@
 #include "cli/args.h"
 #include "cli/caps.h"
 #include "cli/conn.h"
+#include "cli/create_image.h"
 #include "cli/js.h"
 #include "cli/mem.h"
 #include "cli/output.h"
+#include "cli/snapshot.h"
 #include "cli/spec.h"
 #include "cli/units.h"
 #include "util/fd.h"
@@ -33,6 +35,8 @@
 
 const char create_usage[] = "(IMAGE | --rootfs DIR | --bundle DIR) [COMMAND [ARGUMENT...]]";
 const char create_details[] =
+	"IMAGE is a name that 'davit images' shows, a short form of one, or a digest. Its Entrypoint, Cmd, Env, User,\n"
+	"WorkingDir, Volumes and StopSignal count, and options go before them.\n"
 	"With --bundle the folder's config.json is the start, and only what is given here changes it.\n"
 	"Everything else begins with a default as tight as podman's: own namespaces, no network but the loopback,\n"
 	"eleven capabilities, a seccomp profile, masked and read-only paths in /proc and /sys.\n";
@@ -85,17 +89,20 @@ const struct cli_option create_options[] = {
 	  .argument = "SRC[:DST][:rwm]",
 	  .doc = "give it a device, or all in a folder",
 	  .flags = CLI_MULTI | CLI_FILE },
-	{ .name = "workdir", .letter = 'w', .argument = "DIR", .doc = "its working directory (/)" },
+	{ .name = "workdir",
+	  .letter = 'w',
+	  .argument = "DIR",
+	  .doc = "its working directory (the image's, or /)" },
 	{ .name = "user",
 	  .letter = 'u',
 	  .argument = "USER[:GROUP]",
-	  .doc = "run as this user, by name or number (root)" },
+	  .doc = "run as this user, by name or number (the image's, or root)" },
 	{ .name = "entrypoint",
 	  .argument = "COMMAND",
-	  .doc = "program before the command: a word or a JSON array of words" },
+	  .doc = "program before the command, instead of the image's: a word or a JSON array of words" },
 	{ .name = "stop-signal",
 	  .argument = "SIGNAL",
-	  .doc = "what 'davit stop' sends first (SIGTERM)" },
+	  .doc = "what 'davit stop' sends first (the image's, or SIGTERM)" },
 	{ .name = "memory",
 	  .letter = 'm',
 	  .argument = "SIZE",
@@ -145,6 +152,10 @@ const struct cli_option create_options[] = {
 	  .argument = "KEY=VALUE",
 	  .doc = "OCI annotation",
 	  .flags = CLI_MULTI },
+	{ .name = "snapshotter",
+	  .argument = "NAME",
+	  .doc = "what keeps an image's layers: overlayfs, or native (what the daemon uses by itself)",
+	  .words = "overlayfs native" },
 	{ .name = "log-opt",
 	  .argument = "max-size=SIZE",
 	  .doc = "how large its log may grow before it is rotated (16m)",
@@ -156,10 +167,13 @@ struct source {
 	char *rootfs, *bundle; /* absolute; bundle NULL for --rootfs */
 	json_object *spec; /* of the bundle */
 	char **args; /* the command */
+	struct cli *cli;
+	struct image_source image; /* name NULL when it is none */
 };
 
 static void source_clear(struct source *s)
 {
+	cli_image_source_clear(s->cli, &s->image);
 	free(s->rootfs);
 	free(s->bundle);
 	json_object_put(s->spec);
@@ -201,27 +215,14 @@ static int source_bundle(struct source *s, const char *path, struct fault *f)
 	return 0;
 }
 
-/* An image is known by the daemon; one whose services do not have images says so. */
-static int source_image(struct cli *cli, const char *name, struct fault *f)
-{
-	json_object *p = js_object();
-	int r;
-
-	js_set_str(p, "name", name);
-	r = cli_call(cli, "images.get", p, NULL, f);
-	if (r < 0 && f->code != FAULT_UNIMPLEMENTED)
-		return r;
-	return fault_set(
-		f, FAULT_UNIMPLEMENTED, 0,
-		"%s is taken as an image, and images are not supported by this daemon; give --rootfs DIR or --bundle DIR before it",
-		name);
-}
-
 static int source_find(struct cli *cli, struct source *s, struct fault *f)
 {
 	const char *rootfs = args_get(cli, "rootfs"), *bundle = args_get(cli, "bundle");
 
+	s->cli = cli;
 	s->args = cli->args;
+	if (args_get(cli, "snapshotter") && (rootfs || bundle))
+		return fault_set(f, FAULT_INVALID_ARGUMENT, 0, "--snapshotter is for images");
 	if (rootfs && bundle)
 		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
 				 "--rootfs and --bundle exclude each other");
@@ -233,7 +234,7 @@ static int source_find(struct cli *cli, struct source *s, struct fault *f)
 		return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
 				 "nothing to run: give --rootfs DIR, --bundle DIR or an image");
 	s->args++;
-	return source_image(cli, cli->args[0], f);
+	return cli_image_source_open(cli, cli->args[0], &s->image, f);
 }
 
 static int log_options(struct cli *cli, struct created *c, struct fault *f)
@@ -286,16 +287,57 @@ static int labels(struct cli *cli, const struct created *c, json_object **out, s
 	return 0;
 }
 
-/* The spec and the record under one name. */
-static int make(struct cli *cli, const struct source *s, struct created *c, const char *id,
-		struct fault *f)
+static void set_json(json_object *params, const char *key, json_object *value)
+{
+	js_set_str(params, key,
+		   mem_need((void *)json_object_to_json_string_ext(
+			   value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)));
+}
+
+/* What the spec begins as. */
+static int begin_spec(const struct source *s, pid_t daemon, json_object **out, struct fault *f)
+{
+	const char *text;
+
+	if (!s->bundle) {
+		/* The daemon mounts an image's root where nobody else sees it. */
+		*out = spec_default(s->rootfs ? s->rootfs : "rootfs", daemon);
+		return 0;
+	}
+	/* Names may be tried in turn, and each needs the text as it was. */
+	text = mem_need((void *)json_object_to_json_string_ext(s->spec, JSON_C_TO_STRING_PLAIN));
+	return json_parse(text, strlen(text), out, f);
+}
+
+static int make_spec(struct cli *cli, const struct source *s, const struct created *c,
+		     const char *id, int rootfs, json_object **out, struct fault *f)
+{
+	struct spec_build b = { .cli = cli,
+				.id = id,
+				.rootfs = rootfs,
+				.image = s->image.config,
+				.args = s->args,
+				.from_bundle = s->bundle != NULL,
+				.tty = c->tty };
+	int r;
+
+	b.available = caps_of(cli_daemon_pid(cli));
+	r = begin_spec(s, cli_daemon_pid(cli), out, f);
+	if (r < 0)
+		return r;
+	b.spec = *out;
+	return spec_build(&b, f);
+}
+
+/* The record, from all that was found out. */
+static int make_record(struct cli *cli, const struct source *s, const struct created *c,
+		       const char *id, struct image_root *root, struct fault *f)
 {
 	int rootfs CLEANUP_CLOSE = s->rootfs ? open(s->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC)
 					     : -1;
-	json_object *spec CLEANUP_JSON = NULL;
 	json_object *params CLEANUP_JSON = js_object();
+	json_object *spec CLEANUP_JSON = NULL;
 	json_object *label_map = NULL;
-	struct spec_build b = { .cli = cli, .id = id, .rootfs = rootfs, .args = s->args };
 	int r;
 
 	r = labels(cli, c, &label_map, f);
@@ -303,33 +345,47 @@ static int make(struct cli *cli, const struct source *s, struct created *c, cons
 		return r;
 	js_set(params, "labels", label_map);
 	js_set_str(params, "id", id);
+	r = make_spec(cli, s, c, id, root ? root->fd : rootfs, &spec, f);
+	if (r < 0)
+		return r;
+	if (s->bundle)
+		js_set_str(params, "bundle", s->bundle);
+	if (root) {
+		cli_image_labels(s->image.config, label_map);
+		r = cli_image_root_finish(cli, root, id, args_get(cli, "workdir") != NULL, spec,
+					  label_map, f);
+		if (r < 0)
+			return r;
+		js_set_str(params, "image", s->image.name);
+		js_set_str(params, "snapshotter", s->image.snapshotter);
+		js_set_str(params, "snapshot_key", root->key);
+	}
+	set_json(params, "spec", spec);
+	return cli_call(cli, "containers.create", TAKE_PTR(params), NULL, f);
+}
+
+/* Snapshot, spec and record under one name. */
+static int make(struct cli *cli, const struct source *s, struct created *c, const char *id,
+		struct fault *f)
+{
+	struct image_root root = { .fd = -1 };
+	int r;
+
 	/* Before the spec, which depends on what the daemon can give. */
 	r = cli_connect(cli, f);
 	if (r < 0)
 		return r;
-	b.available = caps_of(cli_daemon_pid(cli));
-	if (s->bundle) {
-		/* Names may be tried in turn, and each needs the text as it was. */
-		const char *text = mem_need(
-			(void *)json_object_to_json_string_ext(s->spec, JSON_C_TO_STRING_PLAIN));
-
-		r = json_parse(text, strlen(text), &spec, f);
-		if (r < 0)
-			return r;
-		js_set_str(params, "bundle", s->bundle);
-	} else {
-		spec = spec_default(s->rootfs, cli_daemon_pid(cli));
+	if (!s->image.name)
+		return make_record(cli, s, c, id, NULL, f);
+	r = cli_image_root_new(cli, &s->image, id, &root, f);
+	if (r == 0)
+		r = make_record(cli, s, c, id, &root, f);
+	if (r == 0) {
+		c->snapshotter = mem_strdup(s->image.snapshotter);
+		c->snapshot_key = mem_strdup(root.key);
 	}
-	b.spec = spec;
-	b.from_bundle = s->bundle != NULL;
-	b.tty = c->tty;
-	r = spec_build(&b, f);
-	if (r < 0)
-		return r;
-	js_set_str(params, "spec",
-		   mem_need((void *)json_object_to_json_string_ext(
-			   spec, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)));
-	return cli_call(cli, "containers.create", TAKE_PTR(params), NULL, f);
+	cli_image_root_clear(cli, &root, r == 0);
+	return r;
 }
 
 static int write_cidfile(int fd, const struct created *c, struct fault *f)
@@ -341,7 +397,7 @@ static int write_cidfile(int fd, const struct created *c, struct fault *f)
 
 int create_container(struct cli *cli, struct created *out, struct fault *f)
 {
-	struct source s CLEANUP(source_clear) = { 0 };
+	struct source s CLEANUP(source_clear) = { .cli = cli };
 	const char *name = args_get(cli, "name"), *cidfile = args_get(cli, "cidfile");
 	int cid CLEANUP_CLOSE = -1;
 	char random[32];
@@ -383,6 +439,9 @@ int create_container(struct cli *cli, struct created *out, struct fault *f)
 
 			js_set_str(p, "id", out->id);
 			cli_call(cli, "containers.delete", p, NULL, NULL);
+			if (out->snapshot_key)
+				cli_snapshot_remove_quietly(cli, out->snapshotter,
+							    out->snapshot_key);
 		}
 	}
 	if (r < 0) {
@@ -397,5 +456,7 @@ void created_clear(struct created *c)
 {
 	free(c->id);
 	free(c->cidfile);
+	free(c->snapshotter);
+	free(c->snapshot_key);
 	memset(c, 0, sizeof(*c));
 }

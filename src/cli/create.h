@@ -25,6 +25,7 @@ struct created { /* a container made by create_container */
 	bool tty, interactive;
 	int64_t log_max_size; /* 0: the daemon's default */
 	char *cidfile; /* NULL when none was asked for */
+	char *snapshotter, *snapshot_key; /* of an image's container, else NULL */
 };
 
 /*

@@ -33,7 +33,7 @@ void help_all(FILE *out)
 	      out);
 	for (const struct cli_command *const *c = cli_commands; *c; c++) {
 		if (!((*c)->flags & CLI_HIDDEN))
-			fprintf(out, "  %-12s %s\n", (*c)->name, (*c)->summary);
+			fprintf(out, "  %-14s %s\n", (*c)->name, (*c)->summary);
 	}
 	fputs("\nOptions:\n", out);
 	for (const struct cli_option *o = cli_global_options; o->name; o++)

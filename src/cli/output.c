@@ -212,6 +212,22 @@ void output_duration(int64_t ns, char *buf, size_t size)
 		snprintf(buf, size, "%lld years", (long long)(h / 24 / 365));
 }
 
+void output_size(uint64_t bytes, char *buf, size_t size)
+{
+	static const char units[][3] = { "kB", "MB", "GB", "TB", "PB", "EB" };
+	double v = (double)bytes / 1000;
+	size_t i = 0;
+
+	if (bytes < 1000) {
+		snprintf(buf, size, "%u B", (unsigned)bytes);
+		return;
+	}
+	/* What would be rounded to 1000 belongs to the next unit. */
+	for (; v >= 999.5 && i + 1 < ARRAY_SIZE(units); i++)
+		v /= 1000;
+	snprintf(buf, size, "%.*f %s", v < 9.995 ? 2 : v < 99.95 ? 1 : 0, v, units[i]);
+}
+
 void output_time(int64_t ns, char *buf, size_t size)
 {
 	time_t s = ns / CLOCK_NS_PER_SEC;

@@ -39,6 +39,8 @@ void output_json_line(json_object *o); /* on one line */
 
 /* "3 seconds", "About a minute", as podman says it. ns may be negative: then as 0. */
 void output_duration(int64_t ns, char *buf, size_t size);
+/* "123 B", "1.23 kB", "45.6 MB": powers of 1000, three digits, as podman says it. buf of 16 bytes. */
+void output_size(uint64_t bytes, char *buf, size_t size);
 /* ns since the epoch as local time, "2026-01-02T03:04:05.678901234+01:00". */
 void output_time(int64_t ns, char *buf, size_t size);
 /*

@@ -14,7 +14,9 @@
 #include "cli/js.h"
 #include "cli/mem.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 #include "cli/session.h"
+#include "cli/snapshot.h"
 #include "util/clock.h"
 
 #define REMOVAL_SECONDS 10 /* poststop hooks may take a while */
@@ -23,9 +25,35 @@ static json_object *create_params(const struct run *run)
 {
 	json_object *p = cli_params(run->id, NULL);
 
+	if (run->more) {
+		json_object_object_foreach (run->more, key, value)
+			js_set(p, key, json_object_get(value));
+	}
 	if (run->log_max_size)
 		js_set_int(js_object_at(p, "options"), "log_max_size", run->log_max_size);
 	return p;
+}
+
+/* params are taken over */
+static int create_task(struct cli *cli, const struct run *run, json_object *params, const int *fds,
+		       size_t n_fds, struct fault *f)
+{
+	struct progress_call call = { .method = "tasks.create",
+				      .params = params,
+				      .fds = fds,
+				      .n_fds = n_fds,
+				      .what = run->what,
+				      .events = true,
+				      .watch = -1 };
+	int r;
+
+	if (run->what)
+		r = progress_run(cli, &call, NULL, f);
+	else
+		r = cli_call_fds(cli, call.method, params, fds, n_fds, NULL, f);
+	if (r == 0 && run->created)
+		run->created(run->user);
+	return r;
 }
 
 static void delete_task(struct cli *cli, const char *id)
@@ -37,9 +65,21 @@ static void delete_task(struct cli *cli, const char *id)
 	(void)cli_call(cli, "tasks.delete", p, NULL, &ignored);
 }
 
+/* NULL for none, or when they cannot be known: then they are collected later. */
+static json_object *run_snapshots(struct cli *cli, const char *id)
+{
+	json_object *p = js_object(), *answer CLEANUP_JSON = NULL;
+	struct fault ignored;
+
+	js_set_str(p, "id", id);
+	if (cli_call(cli, "containers.get", p, &answer, &ignored) < 0)
+		return NULL;
+	return cli_snapshots_of(cli, js_get(answer, "container"));
+}
+
 int run_remove(struct cli *cli, const char *id, bool force, struct fault *f)
 {
-	json_object *p = cli_params(id, NULL);
+	json_object *p = cli_params(id, NULL), *own;
 	int r;
 
 	if (force)
@@ -47,9 +87,15 @@ int run_remove(struct cli *cli, const char *id, bool force, struct fault *f)
 	r = cli_call(cli, "tasks.delete", p, NULL, f);
 	if (r < 0 && f->code != FAULT_NOT_FOUND)
 		return r;
+	own = run_snapshots(cli, id);
 	p = js_object();
 	js_set_str(p, "id", id);
-	return cli_call(cli, "containers.delete", p, NULL, f);
+	r = cli_call(cli, "containers.delete", p, NULL, f);
+	if (r < 0)
+		json_object_put(own);
+	else
+		cli_snapshots_forget(cli, own);
+	return r;
 }
 
 /*
@@ -105,7 +151,7 @@ static int foreground(struct cli *cli, const struct run *run, struct session *s,
 		json_object_put(p);
 		return r;
 	}
-	r = cli_call_fds(cli, "tasks.create", p, fds, n_fds, NULL, f);
+	r = create_task(cli, run, p, fds, n_fds, f);
 	if (r < 0)
 		return r;
 	r = session_attach(s, f);
@@ -128,21 +174,31 @@ static int foreground(struct cli *cli, const struct run *run, struct session *s,
 
 int run_foreground(struct cli *cli, const struct run *run, int *status, struct fault *f)
 {
+	json_object *own = NULL;
+	bool removed = run->remove;
 	struct session *s;
 	int r;
 
+	if (run->remove && run->of_image)
+		own = run_snapshots(cli, run->id);
 	r = session_new(&s, cli, run->id, NULL, run->tty, run->interactive, f);
-	if (r < 0)
+	if (r < 0) {
+		json_object_put(own);
 		return r;
+	}
 	r = foreground(cli, run, s, status, f);
 	if (r == 0 && run->remove && !session_notified(s)) {
 		r = await_removal(cli, run->id, f);
-		if (r < 0 && f->code == FAULT_NOT_FOUND)
-			r = 0;
-		if (r < 0)
+		removed = r == 0 || f->code == FAULT_NOT_FOUND;
+		if (!removed)
 			cli_warn("%s ended but could not be removed: %s", run->id, f->message);
 		r = 0;
 	}
+	/* Detached, never started, or still there: whoever removes the container does it. */
+	if (r == 0 && removed)
+		cli_snapshots_forget(cli, own);
+	else
+		json_object_put(own);
 	session_free(s);
 	return r;
 }
@@ -157,7 +213,7 @@ int run_background(struct cli *cli, const struct run *run, struct fault *f)
 		js_set_bool(p, "terminal", true);
 	else
 		js_set_str(p, "stderr", "log:");
-	r = cli_call(cli, "tasks.create", p, NULL, f);
+	r = create_task(cli, run, p, NULL, 0, f);
 	if (r < 0)
 		return r;
 	r = cli_call(cli, "tasks.start", cli_params(run->id, NULL), NULL, f);

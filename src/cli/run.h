@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <json-c/json.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -15,6 +16,13 @@ struct run {
 	bool tty, interactive;
 	bool remove; /* after its end */
 	int64_t log_max_size; /* 0: the daemon's default */
+	bool of_image; /* it has snapshots of its own */
+	/* of a restore: more arguments of tasks.create, borrowed, and what a progress line says */
+	json_object *more;
+	const char *what;
+	/* when the task is there and before it runs; may be NULL */
+	void (*created)(void *user);
+	void *user;
 };
 
 /*
@@ -24,5 +32,8 @@ struct run {
 int run_foreground(struct cli *cli, const struct run *run, int *status, struct fault *f);
 /* Its output goes to the log. Returns when it runs. */
 int run_background(struct cli *cli, const struct run *run, struct fault *f);
-/* The task, if there is one, and the container. Gone already is fine. */
+/*
+ * The task, if there is one, the container, and the snapshots that it alone has. Gone already is
+ * fine.
+ */
 int run_remove(struct cli *cli, const char *id, bool force, struct fault *f);

@@ -24,6 +24,8 @@ struct spec_build {
 	json_object *spec; /* owned by the caller; changed */
 	bool from_bundle; /* nothing is changed that was not asked for */
 	const char *id;
+	/* the image's config (Entrypoint, Cmd, Env, User, …; checked), or NULL; borrowed */
+	json_object *image;
 	int rootfs; /* folder fd for /etc/passwd and such, or -1 */
 	char **args; /* the command, NULL-terminated; may be empty */
 	bool tty;
@@ -50,6 +52,9 @@ int spec_build_namespaces(struct spec_build *b, struct fault *f);
 /* mounts, devices, resources, annotations, --privileged */
 int spec_build_linux(struct spec_build *b, struct fault *f);
 int spec_build_seccomp(struct spec_build *b, struct fault *f);
+
+/* --entrypoint and its like: one word (none for ""), or a JSON array of words. option: for the fault. */
+int spec_words(const char *option, const char *text, json_object **out, struct fault *f);
 
 /* An absolute path of a static init program on this host for --init, malloc'ed. */
 int spec_find_init(char **path, struct fault *f);

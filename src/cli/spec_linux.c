@@ -18,6 +18,7 @@
 #include "cli/device.h"
 #include "cli/js.h"
 #include "cli/mem.h"
+#include "cli/output.h"
 #include "cli/seccomp_default.h"
 #include "cli/spec.h"
 #include "cli/units.h"
@@ -161,6 +162,13 @@ static int annotations(struct spec_build *b, struct fault *f)
 			return r;
 		js_set_str(js_object_at(b->spec, "annotations"), SPEC_STOP_SIGNAL,
 			   units_signal_name(sig, name));
+	} else if (*js_str(b->image, "StopSignal")) {
+		if (units_signal(js_str(b->image, "StopSignal"), &sig, NULL) == 0)
+			js_set_str(js_object_at(b->spec, "annotations"), SPEC_STOP_SIGNAL,
+				   units_signal_name(sig, name));
+		else
+			cli_warn("the image's stop signal \"%s\" is none and was left out",
+				 js_str(b->image, "StopSignal"));
 	}
 	while ((value = args_each(b->cli, "annotation", &at))) {
 		size_t n = strcspn(value, "=");

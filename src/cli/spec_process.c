@@ -19,8 +19,7 @@
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-/* --entrypoint is one word, or a JSON array of words. */
-static int entrypoint(const char *text, json_object **out, struct fault *f)
+int spec_words(const char *option, const char *text, json_object **out, struct fault *f)
 {
 	json_object *words CLEANUP_JSON = NULL;
 	int r;
@@ -38,34 +37,60 @@ static int entrypoint(const char *text, json_object **out, struct fault *f)
 			r = fault_set(f, FAULT_INVALID_ARGUMENT, 0, "word %zu is no text", i);
 	}
 	if (r < 0) {
-		fault_prefix(f, "--entrypoint");
+		fault_prefix(f, "%s", option);
 		return r;
 	}
 	*out = TAKE_PTR(words);
 	return 0;
 }
 
-static int command(struct spec_build *b, json_object *process, struct fault *f)
+static void add_words(json_object *args, json_object *words)
+{
+	for (size_t i = 0; i < js_len(words); i++)
+		js_push(args, json_object_get(js_at(words, i)));
+}
+
+/*
+ * The rules of docker and podman: what follows the image replaces its Cmd, --entrypoint replaces its
+ * Entrypoint and drops its Cmd.
+ */
+static int words(struct spec_build *b, json_object **out, struct fault *f)
 {
 	const char *entry = args_get(b->cli, "entrypoint");
 	json_object *args CLEANUP_JSON = NULL;
 	int r;
 
 	if (entry) {
-		r = entrypoint(entry, &args, f);
+		r = spec_words("--entrypoint", entry, &args, f);
 		if (r < 0)
 			return r;
 	} else {
 		args = js_array();
+		add_words(args, js_get(b->image, "Entrypoint"));
 	}
 	for (char **p = b->args; *p; p++)
 		js_push_str(args, *p);
+	if (!*b->args && !entry)
+		add_words(args, js_get(b->image, "Cmd"));
+	*out = TAKE_PTR(args);
+	return 0;
+}
+
+static int command(struct spec_build *b, json_object *process, struct fault *f)
+{
+	json_object *args CLEANUP_JSON = NULL;
+	int r;
+
+	r = words(b, &args, f);
+	if (r < 0)
+		return r;
 	if (js_len(args))
 		js_set(process, "args", TAKE_PTR(args));
 	else if (!js_len(js_get(process, "args")))
 		return fault_set(
 			f, FAULT_INVALID_ARGUMENT, 0,
-			"no command was given; name a program of the container, as /bin/sh");
+			"no command was given%s; name a program of the container, as /bin/sh",
+			b->image ? " and the image has none" : "");
 	if (args_flag(b->cli, "init")) {
 		static const char *const options[] = { "bind",	 "rprivate", "ro",
 						       "nosuid", "nodev",    NULL };
@@ -87,6 +112,20 @@ static int command(struct spec_build *b, json_object *process, struct fault *f)
 	return 0;
 }
 
+/* The image's own, before all that anybody asks for. */
+static void image_environment(struct spec_build *b, json_object *env)
+{
+	json_object *list = js_get(b->image, "Env");
+
+	for (size_t i = 0; i < js_len(list); i++) {
+		const char *text = json_object_get_string(js_at(list, i));
+
+		/* Without a name, or without a value, it is no variable. */
+		if (*text != '=' && strchr(text, '='))
+			envlist_set(env, text);
+	}
+}
+
 static int environment(struct spec_build *b, json_object *process, const char *home,
 		       struct fault *f)
 {
@@ -95,6 +134,7 @@ static int environment(struct spec_build *b, json_object *process, const char *h
 	size_t at = 0;
 	int r = 0;
 
+	image_environment(b, env);
 	if (!b->from_bundle) {
 		envlist_default(env, "PATH", DEFAULT_PATH);
 		envlist_default(env, "container", "davit");
@@ -210,9 +250,13 @@ static int ulimits(struct spec_build *b, json_object *process, struct fault *f)
 int spec_build_process(struct spec_build *b, struct fault *f)
 {
 	json_object *process = js_object_at(b->spec, "process");
-	const char *user = args_get(b->cli, "user"), *folder = args_get(b->cli, "workdir");
+	const char *user = args_get(b->cli, "user"), *folder = args_get(b->cli, "workdir"),
+		   *own = js_str(b->image, "WorkingDir");
 	struct user who = { 0 };
 	int r;
+
+	if (!user && *js_str(b->image, "User"))
+		user = js_str(b->image, "User");
 
 	r = command(b, process, f);
 	if (r < 0)
@@ -234,6 +278,10 @@ int spec_build_process(struct spec_build *b, struct fault *f)
 			return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
 					 "--workdir \"%s\" does not begin with '/'", folder);
 		js_set_str(process, "cwd", folder);
+	} else if (*own) {
+		char *path CLEANUP_FREE = mem_printf("%s%s", *own == '/' ? "" : "/", own);
+
+		js_set_str(process, "cwd", path);
 	}
 	r = capabilities(b, process, js_int(process, "user.uid", 0) == 0, f);
 	return r < 0 ? r : ulimits(b, process, f);

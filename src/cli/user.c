@@ -70,6 +70,13 @@ static bool number(const char *text, uint32_t *value)
 	return true;
 }
 
+static bool all_digits(const char *text)
+{
+	uint32_t ignored;
+
+	return number(text, &ignored);
+}
+
 /*
  * By name first: a name of digits alone is legal in neither file, but a listed one is what the
  * container means.
@@ -147,6 +154,11 @@ int user_lookup(int root, const char *text, struct user *out, struct fault *f)
 	static char nothing[1];
 
 	memset(out, 0, sizeof(*out));
+	if (root < 0 && (!all_digits(user) || (*group_name && !all_digits(group_name))))
+		return fault_set(
+			f, FAULT_PERMISSION_DENIED, 0,
+			"only root can look \"%s\" up in the container's files; be root, or give numbers",
+			text);
 	if (!find_user(passwd ? passwd : nothing, user, out, &name))
 		return fault_set(f, FAULT_NOT_FOUND, 0,
 				 "there is no user \"%s\" in the container's /etc/passwd", user);

@@ -262,6 +262,26 @@ const char *container_runtime(const struct container *c)
 	return c->record->row.runtime;
 }
 
+const char *container_image(const struct container *c)
+{
+	return c->record->row.image;
+}
+
+int container_labels_copy(const struct container *c, struct labels *to)
+{
+	return labels_copy(to, c->record->row.labels, c->record->row.n_labels);
+}
+
+const char *container_snapshotter(const struct container *c)
+{
+	return c->record->row.snapshotter;
+}
+
+const char *container_snapshot_key(const struct container *c)
+{
+	return c->record->row.snapshot_key;
+}
+
 const char *container_label(const struct container *c, const char *key)
 {
 	return labels_get(c->record->row.labels, c->record->row.n_labels, key);

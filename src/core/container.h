@@ -34,6 +34,12 @@ const char *container_ns(const struct container *c);
 const char *container_id(const struct container *c);
 const char *container_bundle(const struct container *c); /* "" for none */
 const char *container_runtime(const struct container *c); /* "" for davit's own */
+const char *container_image(const struct container *c); /* "" for none */
+/* All of them, into an empty `to`. 0 or negative as labels_copy. */
+struct labels;
+int container_labels_copy(const struct container *c, struct labels *to);
+const char *container_snapshotter(const struct container *c); /* "" for the default */
+const char *container_snapshot_key(const struct container *c); /* "" for none */
 /* Label's value or NULL. */
 const char *container_label(const struct container *c, const char *key);
 /*

@@ -28,7 +28,6 @@
 #include "core/events.h"
 #include "core/reactor.h"
 #include "core/task_logs.h"
-#include "core/worker.h"
 #include "runtime/spec.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -37,6 +36,7 @@
 #include "util/limits.h"
 #include "util/log.h"
 #include "util/mp.h"
+#include "util/worker.h"
 
 enum change_kind { CHANGE_CREATE, CHANGE_UPDATE, CHANGE_DELETE };
 enum change_step { STEP_PREPARE, STEP_STORE, STEP_UNDO };

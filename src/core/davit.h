@@ -27,13 +27,22 @@ struct davit {
 	char id[40]; /* identity of this installation (--root), a UUID */
 
 	struct worker_pool *workers; /* launches, cgroup removal, folder removal */
-	struct worker_pool *store_pool; /* one thread: SQLite */
+	struct worker_pool *store_pool; /* one thread: short work on the database and the store */
+	struct worker_pool *image_pool; /* long work on the store: import, unpack, hashing */
+	struct worker_pool *stream_pool; /* archives in and out: it may wait for a peer for ever */
+	struct worker_pool *tidy_pool; /* garbage, trash: waits for nobody else's work */
+	struct worker_pool *content_pool; /* content.read and write, which wait for no long work */
 	struct keep *keep;
 	struct reaper *reaper;
 	struct journal *journal;
 	struct bus *bus;
 	struct logs *logs;
-	struct db *db; /* used by store_pool only, after start */
+	struct db *db; /* blocks: never for the reactor's thread, after start */
+	struct store *store; /* the same */
+	struct store_jobs *store_jobs; /* core/store_job.c */
+	struct criu *criu; /* core/criu.c; NULL until the first checkpoint or restore */
+	struct gc_service *gc; /* core/svc_gc.c */
+	struct content_writers *content_writers; /* core/content_writer.c */
 	struct cgroup_host *cgroups;
 	struct seccomp_cache *seccomp;
 	struct ipc_server *server;

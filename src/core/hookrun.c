@@ -14,13 +14,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/worker.h"
 #include "monitor/reaper.h"
 #include "runtime/hook.h"
 #include "util/cleanup.h"
 #include "util/fd.h"
 #include "util/limits.h"
 #include "util/log.h"
+#include "util/worker.h"
 
 struct hook_run {
 	struct worker_job job; /* first: a job's pointer is the run's */

@@ -17,10 +17,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "core/worker.h"
 #include "runtime/hook.h"
 #include "util/cleanup.h"
 #include "util/fd.h"
+#include "util/worker.h"
 
 #define LISTENER_TIMEOUT_SECONDS 10
 

@@ -23,13 +23,14 @@
 #include "core/events.h"
 #include "core/labels.h"
 #include "core/reactor.h"
-#include "core/worker.h"
 #include "ipc/request.h"
 #include "runtime/cgroup.h"
+#include "store/store.h"
 #include "util/container_of.h"
 #include "util/limits.h"
 #include "util/log.h"
 #include "util/mp.h"
+#include "util/worker.h"
 
 struct namespace
 {
@@ -233,6 +234,24 @@ static int change_emit(struct ns_change *c)
 	return 0;
 }
 
+/* With all that could be in it looked for in the same transaction. */
+static int delete_row(struct ns_change *c)
+{
+	struct store_call call = { .store = c->d->store, .ns = c->ns->name, .f = &c->fault };
+	int r = db_begin(c->d->db, DB_NORMAL, &c->fault);
+
+	if (r < 0)
+		return r;
+	r = store_namespace_used(&call);
+	if (r > 0) {
+		fault_arg(&c->fault, "name");
+		r = -ENOTEMPTY;
+	} else if (!r) {
+		r = db_namespace_delete(c->d->db, c->ns->name, &c->fault);
+	}
+	return db_end(c->d->db, r, &c->fault);
+}
+
 static void change_run(struct worker_job *job)
 {
 	struct ns_change *c = container_of(job, struct ns_change, job);
@@ -244,8 +263,10 @@ static void change_run(struct worker_job *job)
 	const struct labels *l = undo && c->kind != NS_CREATE ? &c->ns->labels : &c->labels;
 	struct db_namespace row = { .name = c->ns->name, .labels = l->v, .n_labels = l->n };
 
-	if ((c->kind == NS_DELETE) != (undo && c->kind != NS_UPDATE))
-		c->result = db_namespace_delete(c->d->db, row.name, undo ? NULL : &c->fault);
+	if (c->kind == NS_DELETE && !undo)
+		c->result = delete_row(c);
+	else if (undo && c->kind == NS_CREATE)
+		c->result = db_namespace_delete(c->d->db, row.name, NULL);
 	else
 		c->result = db_namespace_put(c->d->db, &row, undo ? NULL : &c->fault);
 }
@@ -621,7 +642,7 @@ const struct ipc_method namespace_methods[] = {
 	  namespace_result, "not_found", namespaces_get },
 	{ "namespaces.update", "Changes labels", IPC_NO_NAMESPACE | IPC_UPDATES, label_params,
 	  namespace_result, "not_found", namespaces_update },
-	{ "namespaces.delete", "Removes a namespace that nothing lives in", IPC_NO_NAMESPACE,
+	{ "namespaces.delete", "Removes a namespace that nothing is in", IPC_NO_NAMESPACE,
 	  name_params, NULL, "not_found failed_precondition", namespaces_delete },
 	{ "namespaces.list", "All namespaces in the order of their names",
 	  IPC_NO_NAMESPACE | IPC_LISTS, NULL, list_result, NULL, namespaces_list },

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,21 +206,53 @@ static int socket_address(const char *path, struct sockaddr_un *addr, struct fau
 	return 0;
 }
 
+/*
+ * Whether somebody listens there: 1, 0; -EAGAIN: somebody who is gone, through a process that still
+ * has the socket. One that was killed has it until the kernel has taken all of it apart, which may
+ * be after it has given up its locks.
+ */
+static int socket_answers(const struct sockaddr_un *addr, struct fault *f)
+{
+	CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct ucred listener = { 0 };
+	socklen_t n = sizeof(listener);
+	struct pollfd ended = { .events = POLLIN };
+	CLEANUP_CLOSE int pidfd = -1;
+
+	if (fd < 0)
+		return fault_sys(f, errno, "socket", NULL);
+	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0)
+		return errno == EAGAIN;
+	/* of whom has called listen */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &listener, &n) < 0 || listener.pid <= 0)
+		return 1;
+	pidfd = fd_pidfd_open(listener.pid);
+	if (pidfd < 0)
+		return pidfd == -ESRCH ? -EAGAIN : 1;
+	ended.fd = pidfd;
+	return poll(&ended, 1, 0) > 0 ? -EAGAIN : 1;
+}
+
 /* Removes what a dead daemon left. */
 static int socket_clear(const char *path, const struct sockaddr_un *addr, struct fault *f)
 {
-	CLEANUP_CLOSE int fd = -1;
 	struct stat st;
+	int r;
 
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : fault_sys(f, errno, "stat", path);
 	if (!S_ISSOCK(st.st_mode))
 		return fault_set(f, FAULT_ALREADY_EXISTS, 0,
 				 "--socket %s exists and is not a socket", path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return fault_sys(f, errno, "socket", NULL);
-	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN)
+	for (unsigned tries = 0;; tries++) {
+		r = socket_answers(addr, f);
+		if (r != -EAGAIN || tries >= FORMER_SECONDS * 100)
+			break;
+		usleep(10000);
+	}
+	if (r < 0 && r != -EAGAIN)
+		return r;
+	if (r)
 		return fault_set(f, FAULT_ALREADY_EXISTS, 0,
 				 "another process listens on --socket %s", path);
 	if (unlink(path) < 0 && errno != ENOENT)

@@ -34,13 +34,16 @@
 #include <unistd.h>
 
 #include "core/container.h"
+#include "core/criu.h"
 #include "core/events.h"
 #include "core/fifo_watch.h"
+#include "core/gc.h"
 #include "core/keep.h"
 #include "core/namespace.h"
 #include "core/server_methods.h"
+#include "core/store_job.h"
+#include "core/store_methods.h"
 #include "core/task.h"
-#include "core/worker.h"
 #include "ipc/request.h"
 #include "ipc/server.h"
 #include "monitor/bus.h"
@@ -49,12 +52,15 @@
 #include "monitor/reaper.h"
 #include "runtime/cgroup.h"
 #include "runtime/seccomp.h"
-#include "store/db.h"
+#include "store/db_salvage.h"
+#include "store/snapshot.h"
+#include "store/store.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/container_of.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/worker.h"
 
 #ifndef DAVIT_VERSION
 #define DAVIT_VERSION "0.0.0"
@@ -64,6 +70,11 @@
 #endif
 
 #define WORKERS 4
+#define IMAGE_THREADS_MIN 3
+#define IMAGE_THREADS_MAX 8
+#define STREAM_THREADS 32 /* each waits for a peer, most of the time */
+#define TIDY_THREADS 2
+#define IMAGE_STACK (1u << 20)
 #define SECCOMP_PROGRAMS 64
 #define STOP_LOOK_MS 5
 #define STOP_SECONDS 10
@@ -88,13 +99,27 @@ struct reactor {
 
 /* ---- the end */
 
+/* The pools of the context, one after the other; NULL behind the last. */
+static struct worker_pool **pool_at(struct davit *d, size_t i)
+{
+	struct worker_pool **pools[] = { &d->workers,	   &d->store_pool,  &d->image_pool,
+					 &d->content_pool, &d->stream_pool, &d->tidy_pool };
+
+	return i < ARRAY_SIZE(pools) ? pools[i] : NULL;
+}
+
 static bool pools_busy(struct davit *d)
 {
-	struct worker_stats work, store;
+	struct worker_pool **pool;
+	uint64_t jobs = 0;
 
-	worker_pool_stats(d->workers, &work);
-	worker_pool_stats(d->store_pool, &store);
-	return work.queued + work.running + store.queued + store.running;
+	for (size_t i = 0; (pool = pool_at(d, i)); i++) {
+		struct worker_stats stats;
+
+		worker_pool_stats(*pool, &stats);
+		jobs += stats.queued + stats.running;
+	}
+	return jobs || criu_busy(d);
 }
 
 static void on_stop_look(evutil_socket_t fd, short what, void *user)
@@ -125,6 +150,8 @@ void reactor_stop(struct davit *d)
 	d->stopping = true;
 	keep_stopping(d->keep);
 	ipc_server_quiesce(d->server);
+	store_jobs_cancel(d);
+	gc_service_stop(d);
 	r->stop_deadline = clock_mono() + STOP_SECONDS * CLOCK_NS_PER_SEC;
 	if (event_add(r->stop_look, &look) < 0)
 		r->running = false;
@@ -382,6 +409,16 @@ static int identity(struct davit *d, struct fault *f)
 	return r < 0 ? fault_sys(f, -r, "write", "ROOT/id") : 0;
 }
 
+/* Those that wait for the disk leave processors to others. */
+static unsigned image_threads(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN) + 1;
+
+	return n < IMAGE_THREADS_MIN   ? IMAGE_THREADS_MIN
+	       : n > IMAGE_THREADS_MAX ? IMAGE_THREADS_MAX
+				       : (unsigned)n;
+}
+
 static int start_loop(struct reactor *r, struct fault *f)
 {
 	struct davit *d = &r->d;
@@ -422,7 +459,50 @@ static int start_loop(struct reactor *r, struct fault *f)
 	err = worker_pool_new(&d->workers, d->base, "work", WORKERS, 0);
 	if (err >= 0)
 		err = worker_pool_new(&d->store_pool, d->base, "store", 1, 0);
+	if (err >= 0)
+		err = worker_pool_new(&d->image_pool, d->base, "image", image_threads(),
+				      IMAGE_STACK);
+	if (err >= 0)
+		err = worker_pool_new(&d->content_pool, d->base, "content", image_threads(), 0);
+	if (err >= 0)
+		err = worker_pool_new(&d->stream_pool, d->base, "stream", STREAM_THREADS,
+				      IMAGE_STACK);
+	if (err >= 0)
+		err = worker_pool_new(&d->tidy_pool, d->base, "tidy", TIDY_THREADS, IMAGE_STACK);
 	return err < 0 ? fault_sys(f, -err, "worker pools", NULL) : 0;
+}
+
+/* A damaged one is no reason not to start; what was lost is said in so many words. */
+static int open_db(struct davit *d, struct fault *f)
+{
+	CLEANUP_FREE char *report = NULL;
+	int r = db_open_or_rebuild(&d->db, d->root_fd, d->config.root, &report, f);
+
+	for (char *line = report, *end; line; line = end) {
+		end = strchr(line, '\n');
+		if (end)
+			*end++ = '\0';
+		log_error("%s", line);
+	}
+	return r;
+}
+
+/*
+ * A large database is not looked at as a whole. When the store meets damage in it, the second
+ * opening does.
+ */
+static int open_store(struct davit *d, struct fault *f)
+{
+	int r = open_db(d, f);
+
+	if (!r)
+		r = store_open(&d->store, d->root_fd, d->config.root, d->db, f);
+	if (r != -EUCLEAN)
+		return r;
+	db_close(d->db);
+	d->db = NULL;
+	r = open_db(d, f);
+	return r ? r : store_open(&d->store, d->root_fd, d->config.root, d->db, f);
 }
 
 static int start_rooms(struct reactor *r, struct fault *f)
@@ -431,7 +511,16 @@ static int start_rooms(struct reactor *r, struct fault *f)
 	struct davit *d = &r->d;
 	int err;
 
-	if (db_open(&d->db, d->config.root, f) < 0)
+	if (open_store(d, f) < 0)
+		return -1;
+	if (snapshotter_no_overlay(d->store))
+		log_warn("snapshots are full copies (native): %s",
+			 snapshotter_no_overlay(d->store));
+	if (criu_sweep(d, f) < 0)
+		return -1;
+	if (store_jobs_new(d) < 0)
+		return fault_sys(f, ENOMEM, "start", NULL);
+	if (gc_service_new(d, f) < 0)
 		return -1;
 	err = containers_new(d);
 	if (err < 0)
@@ -474,8 +563,11 @@ static int start_rooms(struct reactor *r, struct fault *f)
 static int start_server(struct reactor *r, struct fault *f)
 {
 	struct davit *d = &r->d;
-	const struct ipc_method *tables[] = { namespace_methods, container_methods, task_methods,
-					      event_methods, server_methods };
+	const struct ipc_method *tables[] = {
+		namespace_methods, container_methods, task_methods,	event_methods,
+		server_methods,	   content_methods,   snapshot_methods, lease_methods,
+		gc_methods,	   diff_methods,      image_methods,	checkpoint_methods
+	};
 	int err = server_facts_new(&d->facts);
 
 	if (err >= 0)
@@ -499,14 +591,20 @@ static void prune_namespace(void *user, const char *name)
 	cgroup_prune(user, name);
 }
 
-/* What ends in one pool may go on in the other. */
+/* What ends in one pool may go on in another. */
 static void pools_drain(struct davit *d)
 {
-	if (!d->workers || !d->store_pool)
-		return;
+	struct worker_pool **pool;
+
+	for (size_t i = 0; (pool = pool_at(d, i)); i++)
+		if (!*pool)
+			return;
+	store_jobs_cancel(d);
+	gc_service_stop(d);
 	do {
-		worker_pool_drain(d->workers);
-		worker_pool_drain(d->store_pool);
+		for (size_t i = 0; (pool = pool_at(d, i)); i++)
+			worker_pool_drain(*pool);
+		criu_drain(d);
 	} while (pools_busy(d));
 }
 
@@ -514,13 +612,17 @@ static void pools_drain(struct davit *d)
 static void reactor_end(struct reactor *r)
 {
 	struct davit *d = &r->d;
+	struct worker_pool **pool;
 
 	ipc_server_free(d->server);
 	pools_drain(d);
-	if (d->workers)
-		worker_pool_free(d->workers);
-	if (d->store_pool)
-		worker_pool_free(d->store_pool);
+	tasks_abandon(d);
+	pools_drain(d);
+	criu_free(d);
+	for (size_t i = 0; (pool = pool_at(d, i)); i++)
+		if (*pool)
+			worker_pool_free(*pool);
+	gc_service_free(d); /* its last events */
 	subscriptions_free(d);
 	if (d->bus)
 		bus_free(d->bus);
@@ -539,6 +641,8 @@ static void reactor_end(struct reactor *r)
 	containers_free(d);
 	seccomp_cache_free(d->seccomp);
 	cgroup_host_free(d->cgroups);
+	store_jobs_free(d);
+	store_close(d->store);
 	if (d->db)
 		db_close(d->db);
 	server_facts_free(d->facts);
@@ -585,6 +689,7 @@ int reactor_main(const struct guardian_child *child, void *user)
 		return 1;
 	}
 	keep_ready(d->keep);
+	store_tidy(d); /* what the last daemon had no time for */
 	log_debug("started in %lld ms", (long long)((clock_mono() - began) / 1000000));
 	reactor_loop(&r);
 	log_info("ending");

@@ -17,12 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/worker.h"
 #include "util/cleanup.h"
 #include "util/container_of.h"
 #include "util/filter.h"
 #include "util/limits.h"
 #include "util/mp.h"
+#include "util/worker.h"
 
 #define RENDER_INLINE_BYTES (48u << 10) /* of text: what the reactor may read back in one go */
 #define RENDER_TOTAL_BYTES (2 * LIMIT_LIST_BYTES) /* of text: more does not fit into an answer */

@@ -23,7 +23,6 @@
 #include "core/program.h"
 #include "core/reactor.h"
 #include "core/task.h"
-#include "core/worker.h"
 #include "ipc/request.h"
 #include "ipc/server.h"
 #include "monitor/journal.h"
@@ -36,6 +35,7 @@
 #include "util/limits.h"
 #include "util/mp.h"
 #include "util/probe.h"
+#include "util/worker.h"
 
 #ifndef DAVIT_VERSION
 #define DAVIT_VERSION "0.0.0"
@@ -357,9 +357,13 @@ static void server_stats(struct ipc_request *req, void *user)
 	mp_pack_key_uint(pk, "journal_bytes", journal_bytes(d->journal));
 	mp_pack_key_uint(pk, "subscriptions", subscriptions_count(d));
 	mp_pack_key(pk, "workers");
-	msgpack_pack_map(pk, 2);
+	msgpack_pack_map(pk, 6);
 	pack_pool(pk, "work", d->workers);
 	pack_pool(pk, "store", d->store_pool);
+	pack_pool(pk, "image", d->image_pool);
+	pack_pool(pk, "content", d->content_pool);
+	pack_pool(pk, "stream", d->stream_pool);
+	pack_pool(pk, "tidy", d->tidy_pool);
 	mp_pack_key(pk, "reactor");
 	pack_reactor(pk, d);
 	mp_pack_key(pk, "memory");

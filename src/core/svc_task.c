@@ -10,11 +10,14 @@
 
 #include "core/container.h"
 #include "core/keep.h"
+#include "core/store_job.h"
 #include "core/task.h"
+#include "core/task_checkpoint.h"
 #include "core/task_internal.h"
 #include "core/tty.h"
 #include "util/cleanup.h"
 #include "util/fd.h"
+#include "util/limits.h"
 #include "util/mp.h"
 
 struct task *task_of_request(struct ipc_request *req, struct davit *d)
@@ -411,7 +414,8 @@ static const struct ipc_param create_params[] = {
 	{ "checkpoint", IPC_STR_OR_MAP, 0, 0, 0, NULL,
 	  "restore from this: a descriptor, an image's name, or a folder" },
 	{ "options", IPC_MAP, 0, 0, 0, NULL,
-	  "no_pivot_root (bool), cgroup_path (str), log_max_size (int, bytes)" },
+	  "no_pivot_root (bool), cgroup_path (str), log_max_size (int, bytes); with checkpoint: criu_image_path, criu_work_path, network_namespace (str), external_mounts (map), tcp_close (bool)" },
+	STORE_JOB_PROGRESS,
 	{ 0 },
 };
 static const struct ipc_param process_params[] = { P_CONTAINER, P_EXEC, { 0 } };
@@ -463,6 +467,17 @@ static const struct ipc_param attach_params[] = {
 	{ 0 },
 };
 
+static const struct ipc_param checkpoint_params[] = {
+	P_CONTAINER,
+	{ "name", IPC_STR, 0, 1, LIMIT_IMAGE_NAME_BYTES, NULL,
+	  "name of the image; containerd.io/checkpoint/ID:DATE unless given" },
+	{ "parent_checkpoint", IPC_STR, 0, 0, 0, NULL, "not in this version" },
+	{ "options", IPC_MAP, 0, 0, 0, NULL,
+	  "exit, leave_running, open_tcp, external_unix_sockets, terminal, file_locks, link_remap, empty_namespaces, cgroups_mode, network_lock, image_path, work_path, compression (zstd, none), level, stall_timeout (ns)" },
+	STORE_JOB_PROGRESS,
+	{ 0 },
+};
+
 static const struct ipc_field create_result[] = { { "container_id", "str", "" },
 						  { "pid", "int", "of the waiting init" },
 						  { 0 } };
@@ -482,6 +497,14 @@ static const struct ipc_field delete_result[] = {
 	{ "id", "str", "" }, { "pid", "int", "" }, R_EXIT, { 0 }
 };
 static const struct ipc_field wait_result[] = { R_EXIT, { 0 } };
+static const struct ipc_field checkpoint_result[] = {
+	{ "index", "descriptor", "of the checkpoint; empty with image_path" },
+	{ "descriptors", "list of descriptor", "its manifest and that one's blobs" },
+	{ "image", "str", "its name" },
+	{ "stats", "map",
+	  "frozen_us, diff_us, total_us, pages, bytes_in, bytes_out, buffer_peak, phases" },
+	{ 0 },
+};
 static const struct ipc_field pids_result[] = { { "processes", "list of {pid, exec_id}", "" },
 						{ 0 } };
 
@@ -503,6 +526,10 @@ const struct ipc_method task_methods[] = {
 	  "not_found failed_precondition deadline_exceeded", method_pause },
 	{ "tasks.resume", "thaw every process", 0, task_params, NULL,
 	  "not_found failed_precondition deadline_exceeded", method_resume },
+	{ "tasks.checkpoint", "write the state of a running task into the content store", 0,
+	  checkpoint_params, checkpoint_result,
+	  "not_found failed_precondition already_exists unimplemented cancelled deadline_exceeded",
+	  task_method_checkpoint },
 	{ "tasks.kill", "send a signal", 0, kill_params, NULL, "not_found failed_precondition",
 	  method_kill },
 	{ "tasks.list_pids", "the processes of the container's cgroup", 0, task_params, pids_result,

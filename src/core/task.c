@@ -116,6 +116,14 @@ void process_event(struct process *p, enum process_event ev, void *arg)
 	void (*action)(struct process *, void *) = actions[p->state][ev];
 	struct ipc_request *req = arg;
 
+	/* what criu is looking at must stay as it is */
+	if (action && p->task->dumping &&
+	    (ev == EVENT_START || ev == EVENT_EXEC || ev == EVENT_PAUSE || ev == EVENT_RESUME)) {
+		ipc_reply_error(req, FAULT_FAILED_PRECONDITION, NULL,
+				"%s: not possible while task %s is being checkpointed",
+				ipc_request_method(req)->name, p->task->id);
+		return;
+	}
 	if (action) {
 		action(p, arg);
 		return;

@@ -20,6 +20,11 @@ struct ipc_request;
 extern const struct ipc_method task_methods[];
 
 int tasks_new(struct davit *d);
+/*
+ * The loop has ended: what is still at criu ends with it. Before the last pools_drain, since it has last
+ * jobs.
+ */
+void tasks_abandon(struct davit *d);
 void tasks_free(struct davit *d);
 
 /*

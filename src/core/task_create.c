@@ -6,6 +6,9 @@
  * process: terminal, seccomp listener, hooks, ready. A failure, at whichever point, ends in `create_undo`: the child is
  * killed and reaped, the cgroup removed, and only then the error is answered, so that nothing is left when the client reads it.
  * A client that vanishes before the answer has the same effect as a failure.
+ *
+ * Without a rootfs list in the request the container's snapshot, if it has one, is what is mounted. The job asks the store for
+ * it, since that blocks.
  */
 #include <errno.h>
 #include <limits.h>
@@ -22,8 +25,10 @@
 
 #include "core/task_internal.h"
 #include "core/task_logs.h"
+#include "core/task_restore.h"
 #include "core/task_stdio.h"
 #include "monitor/journal.h"
+#include "store/snapshot.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fd.h"
@@ -41,7 +46,11 @@ struct create_job {
 	size_t n_rootfs;
 	msgpack_zone *zone; /* of rootfs */
 	char *cgroup_path, *rootfs_dir;
+	char *snapshotter, *snapshot_key; /* NULL: rootfs is the request's */
+	struct store_mounts mounts; /* of the snapshot */
+	msgpack_sbuffer mounts_packed; /* the same, for the event */
 	bool no_pivot_root;
+	struct restore *restore; /* instead of a launch */
 
 	/* results */
 	int result;
@@ -66,6 +75,11 @@ static void create_job_free(struct create_job *j)
 	free(j->rootfs);
 	free(j->cgroup_path);
 	free(j->rootfs_dir);
+	free(j->snapshotter);
+	free(j->snapshot_key);
+	store_mounts_clear(&j->mounts);
+	msgpack_sbuffer_destroy(&j->mounts_packed);
+	restore_free(j->restore);
 	free(j);
 }
 
@@ -81,6 +95,42 @@ void process_fail(struct process *p, const struct fault *f)
 }
 
 /* ---- the worker's part */
+
+static int create_snapshot(struct create_job *j)
+{
+	struct store_call c = { .store = j->d->store, .ns = j->task->ns, .f = &j->fault };
+	const char *snapshotter;
+	msgpack_packer pk;
+	int r;
+
+	r = snapshotter_name(c.store, j->snapshotter, &snapshotter, c.f);
+	if (!r)
+		r = snapshot_mounts(&c, snapshotter, j->snapshot_key, &j->mounts);
+	if (r < 0) {
+		fault_prefix(c.f, "the container's snapshot_key");
+		return r;
+	}
+	j->rootfs = calloc(j->mounts.n, sizeof(*j->rootfs));
+	if (!j->rootfs)
+		return fault_sys(c.f, ENOMEM, "mount the snapshot", j->snapshot_key);
+	for (size_t i = 0; i < j->mounts.n; i++) {
+		const struct store_mount *m = &j->mounts.v[i];
+
+		j->rootfs[i] = (struct launch_mount){
+			.type = m->type,
+			.source = m->source,
+			.target = m->target,
+			.options = (const char *const *)m->options,
+			.n_options = m->n_options,
+		};
+	}
+	j->n_rootfs = j->mounts.n;
+	mp_packer_init(&pk, &j->mounts_packed);
+	store_mounts_pack(&pk, &j->mounts);
+	return mp_failed(&j->mounts_packed)
+		       ? fault_sys(c.f, ENOMEM, "mount the snapshot", j->snapshot_key)
+		       : 0;
+}
 
 static int create_prepare(struct create_job *j)
 {
@@ -115,6 +165,11 @@ static int create_prepare(struct create_job *j)
 	r = task_stdio_watch(j->d, io);
 	if (r < 0)
 		return fault_sys(f, -r, "watch a FIFO", NULL);
+	if (j->snapshot_key) {
+		r = create_snapshot(j);
+		if (r < 0)
+			return r;
+	}
 	/* one folder for all to mount on: each does so in a mount namespace of its own */
 	if (j->n_rootfs && mkdir(j->rootfs_dir, 0700) < 0 && errno != EEXIST)
 		return fault_sys(f, errno, "make the mount point", j->rootfs_dir);
@@ -147,6 +202,19 @@ static int create_prepare(struct create_job *j)
 	r = cgroup_create(j->d->cgroups, path, j->spec, &j->cgroup, f);
 	if (r < 0)
 		return r;
+	if (j->restore) {
+		struct restore_start rs = {
+			.spec = j->spec,
+			.ns = t->ns,
+			.bundle = t->bundle,
+			.rootfs = j->rootfs,
+			.n_rootfs = j->n_rootfs,
+			.io = io,
+			.cgroup = j->cgroup,
+		};
+
+		return restore_prepare(j->restore, &rs, f);
+	}
 	lr.cgroup = j->cgroup;
 	r = launch_new(&j->launch, &lr, f);
 	if (r < 0)
@@ -166,7 +234,7 @@ static void create_run(struct worker_job *job)
 		cgroup_free(TAKE_PTR(j->cgroup));
 		seccomp_put(TAKE_PTR(j->seccomp));
 		spec_free(TAKE_PTR(j->spec));
-	} else {
+	} else if (j->launch) {
 		j->starttime = fd_pid_starttime(launch_pid(j->launch));
 	}
 	stdio_close_child(&j->task->init.stdio);
@@ -292,6 +360,10 @@ static void create_unwanted(struct ipc_request *req, void *user)
 	(void)req;
 	t->create.req = NULL;
 	t->init.cancelled = true;
+	if (t->init.restore) {
+		restore_cancel(t->init.restore);
+		return;
+	}
 	if (!t->init.launch)
 		return; /* the job's done sees it */
 	create_undo(&t->init, NULL);
@@ -311,16 +383,27 @@ static void create_done(struct worker_job *job)
 		create_end(p);
 		return;
 	}
+	if (j->mounts_packed.size) {
+		t->rootfs_size = j->mounts_packed.size;
+		t->rootfs = msgpack_sbuffer_release(&j->mounts_packed);
+	}
 	p->spec = j->spec;
 	p->seccomp = j->seccomp;
 	p->launch = j->launch;
 	t->cgroup = j->cgroup;
-	p->pid = launch_pid(p->launch);
-	p->pidfd = launch_take_pidfd(p->launch);
-	p->starttime = j->starttime;
 	for (unsigned k = 0; k < SPEC_HOOK_KINDS; k++)
 		t->hooks |= (p->spec->hooks[k].n > 0) << k;
 	t->own_pid_ns = p->spec->ns[SPEC_NS_PID].given && !p->spec->ns[SPEC_NS_PID].path;
+	if (j->restore) {
+		if (p->cancelled)
+			create_undo(p, NULL);
+		else
+			restore_begin(TAKE_PTR(j->restore), p);
+		return;
+	}
+	p->pid = launch_pid(p->launch);
+	p->pidfd = launch_take_pidfd(p->launch);
+	p->starttime = j->starttime;
 	r = reaper_add(t->d->reaper, REAPER_CHILD, p->pid, p->pidfd, process_reaped, p, &p->watch);
 	if (r < 0) {
 		fault_sys(&f, -r, "watch the init", NULL);
@@ -351,7 +434,8 @@ void create_ready(struct process *p, void *arg)
 		return;
 	}
 	process_key(p, "start", "", key, sizeof(key));
-	keep_put(t->d->keep, key, launch_fd(p->launch));
+	if (p->launch)
+		keep_put(t->d->keep, key, launch_fd(p->launch));
 	p->state = PROCESS_CREATED;
 	p->created_at = clock_now();
 	process_journal(p);
@@ -407,9 +491,6 @@ static void create_keep_rootfs(struct task *t, const msgpack_object *list)
 
 static int create_options(struct create_job *j, const msgpack_object *options, struct fault *f)
 {
-	static const char *const restore_only[] = { "criu_image_path", "criu_work_path",
-						    "external_mounts", "network_namespace",
-						    "tcp_close" };
 	int64_t v;
 
 	if (!options || !mp_is_map(options) || options->type == MSGPACK_OBJECT_ARRAY)
@@ -426,16 +507,8 @@ static int create_options(struct create_job *j, const msgpack_object *options, s
 		fault_set(f, FAULT_INVALID_ARGUMENT, 0, "tasks.create: options.%s: wrong type",
 			  key);
 		fault_arg(f, "options");
-		for (size_t k = 0; k < ARRAY_SIZE(restore_only); k++) {
-			if (strcmp(key, restore_only[k]))
-				continue;
-			fault_set(
-				f, FAULT_UNIMPLEMENTED, 0,
-				"tasks.create: options.%s belongs to restoring a checkpoint, which this version does not do",
-				key);
-			fault_arg(f, "options");
-			return -EINVAL;
-		}
+		if (restore_has_option(key))
+			continue; /* restore_new has read them */
 		if (!strcmp(key, "no_pivot_root")) {
 			if (kv->val.type != MSGPACK_OBJECT_BOOLEAN)
 				return -EINVAL;
@@ -490,11 +563,6 @@ void task_method_create(struct ipc_request *req, void *user)
 		ipc_reply_error(req, FAULT_UNAVAILABLE, NULL, "tasks.create: the daemon is ending");
 		return;
 	}
-	if (ipc_has(req, "checkpoint")) {
-		ipc_reply_error(req, FAULT_UNIMPLEMENTED, "checkpoint",
-				"tasks.create: restoring a checkpoint is not part of this version");
-		return;
-	}
 	j = calloc(1, sizeof(*j));
 	if (!j || stdio_request_init(&j->io, req) < 0) {
 		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, NULL, "tasks.create: out of memory");
@@ -503,7 +571,15 @@ void task_method_create(struct ipc_request *req, void *user)
 	task_log_path(d, ns, id, NULL, log, sizeof(log));
 	r = create_options(j, ipc_arg(req, "options"), &f);
 	if (!r)
+		r = restore_new(&j->restore, d, req, &f);
+	if (!r)
 		r = create_rootfs(j, ipc_arg(req, "rootfs"), &f);
+	if (!r && !ipc_has(req, "rootfs") && *container_snapshot_key(c)) {
+		j->snapshotter = strdup(container_snapshotter(c));
+		j->snapshot_key = strdup(container_snapshot_key(c));
+		if (!j->snapshotter || !j->snapshot_key)
+			r = fault_sys(&f, ENOMEM, "create a task", NULL);
+	}
 	if (!r && asprintf(&j->rootfs_dir, "%s/rootfs", d->config.state) < 0) {
 		j->rootfs_dir = NULL;
 		r = fault_sys(&f, ENOMEM, "create a task", NULL);

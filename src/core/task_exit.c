@@ -14,6 +14,7 @@
 #include "core/hookrun.h"
 #include "core/keep.h"
 #include "core/task_internal.h"
+#include "core/task_restore.h"
 #include "core/task_stdio.h"
 #include "core/tty.h"
 #include "monitor/journal.h"
@@ -61,6 +62,10 @@ void exit_starting(struct process *p, void *arg)
 {
 	if (p->launch)
 		process_drain_launch(p);
+	if (p->state == PROCESS_STARTING && p->restore && !p->fault) {
+		restore_task_ended(p->restore); /* criu's end, and this event again, follow */
+		return;
+	}
 	/*
 	 * Dead, and no word of a failure: its exec came about. The end of file can be late, when a child that is
 	 * being cloned at the same moment has not yet closed its copy of the other end.

@@ -14,11 +14,11 @@
 
 #include "core/davit.h"
 #include "core/stdio.h"
-#include "core/worker.h"
 #include "ipc/request.h"
 #include "monitor/reaper.h"
 #include "runtime/launch.h"
 #include "util/fault.h"
+#include "util/worker.h"
 
 struct container;
 struct task;
@@ -85,6 +85,7 @@ struct process {
 	bool exited; /* the three above are valid */
 
 	struct launch *launch; /* until its exec, or for an exec until it was started */
+	struct restore *restore; /* instead of it, of an init that comes from a checkpoint */
 	struct spec *spec; /* as long as launch borrows it */
 	struct spec *container_spec; /* of an exec, likewise */
 	struct seccomp_program *seccomp;
@@ -127,6 +128,7 @@ struct task {
 	unsigned hooks; /* bits by enum spec_hook_kind: which kinds the spec has */
 	bool own_pid_ns, auto_remove, tidying, tidy;
 	struct fault *tidy_fault;
+	struct ckpt *dumping; /* a checkpoint whose criu is at the task; NULL */
 	unsigned jobs; /* worker jobs that point here */
 	bool dead; /* removed; freed when jobs is 0 */
 };

@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "core/task.h"
+#include "core/task_checkpoint.h"
 #include "core/task_internal.h"
+#include "core/task_restore.h"
 #include "util/fd.h"
 #include "util/log.h"
 
@@ -26,8 +28,19 @@ static void thaw_killed(struct process *p)
 		log_warn("%s was killed, but is still frozen: %s", process_id(p), strerror(-r));
 }
 
+/*
+ * A restored init that was not released is traced by criu, which waits for us: dead, it could not be
+ * reaped before criu has ended.
+ */
+static void let_go_held(struct process *p)
+{
+	if (p->restore && (p->state == PROCESS_CREATED || p->state == PROCESS_CREATING))
+		restore_cancel(p->restore);
+}
+
 void process_kill_now(struct process *p)
 {
+	let_go_held(p);
 	if (p->pidfd >= 0 && !p->exited && fd_pidfd_send_signal(p->pidfd, SIGKILL) == 0)
 		thaw_killed(p);
 }
@@ -101,8 +114,10 @@ void kill_signal(struct process *p, void *arg)
 		r = -ESRCH;
 	} else {
 		r = fd_pidfd_send_signal(p->pidfd, sig);
-		if (!r && sig == SIGKILL)
+		if (!r && sig == SIGKILL) {
 			thaw_killed(p);
+			let_go_held(p);
+		}
 		/* an exec that was made and has no pid namespace of its own ends like any process */
 	}
 	if (r == -ESRCH)
@@ -132,6 +147,8 @@ void tasks_end_all(struct davit *d, void (*done)(void *user), void *user)
 	RB_FOREACH_SAFE (t, task_tree, &d->tasks->tree, next) {
 		struct process *p = &t->init;
 
+		task_checkpoint_stop(t);
+		let_go_held(p);
 		p->delete_requested = true;
 		if (p->state == PROCESS_STOPPED) {
 			delete_stopped(p, NULL);

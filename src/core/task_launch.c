@@ -13,7 +13,9 @@
 #include "core/hookrun.h"
 #include "core/listener.h"
 #include "core/task_internal.h"
+#include "core/task_restore.h"
 #include "core/task_stdio.h"
+#include "util/cleanup.h"
 #include "util/fd.h"
 
 static void create_hooks_done(void *user, const struct fault *f)
@@ -181,6 +183,7 @@ void process_release_launch(struct process *p)
 	p->launch_event = NULL;
 	launch_free(p->launch);
 	p->launch = NULL;
+	restore_free(TAKE_PTR(p->restore));
 	seccomp_put(p->seccomp);
 	p->seccomp = NULL;
 	spec_free(p->spec);

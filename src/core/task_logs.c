@@ -15,9 +15,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/worker.h"
 #include "util/cleanup.h"
 #include "util/log.h"
+#include "util/worker.h"
 
 struct logs_job {
 	struct worker_job job; /* first */

@@ -15,6 +15,7 @@
 #include "core/container.h"
 #include "core/task.h"
 #include "core/task_internal.h"
+#include "core/task_restore.h"
 #include "monitor/journal.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -263,7 +264,7 @@ static void pack_create(msgpack_packer *pk, const struct process *p)
 	for (int i = 0; i < 3; i++)
 		mp_pack_key_str(pk, stdio_names[i], stdio_text(&p->stdio, i, text, sizeof(text)));
 	mp_pack_key_bool(pk, "terminal", p->stdio.terminal);
-	mp_pack_key_str(pk, "checkpoint", "");
+	mp_pack_key_str(pk, "checkpoint", restore_label(p->restore));
 	mp_pack_key_int(pk, "pid", p->pid);
 }
 

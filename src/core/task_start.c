@@ -11,6 +11,7 @@
 
 #include "core/keep.h"
 #include "core/task_internal.h"
+#include "core/task_restore.h"
 #include "core/task_stdio.h"
 #include "monitor/journal.h"
 #include "util/clock.h"
@@ -29,12 +30,14 @@ void start_release(struct process *p, void *arg)
 	}
 	/* written before it is done: a reactor that dies in between leaves an init that may have begun */
 	p->state = PROCESS_STARTING;
-	if (p->launch && !p->exec_id) {
+	if ((p->launch || p->restore) && !p->exec_id) {
 		process_journal(p);
 		task_commit(p->task);
 	}
 	if (p->launch)
 		r = launch_start(p->launch);
+	else if (p->restore)
+		r = restore_release(p->restore);
 	if (r < 0) {
 		/* the child is dying, and its exit is on the way */
 		p->state = from;

@@ -14,8 +14,11 @@
 #include "core/container.h"
 #include "core/hookrun.h"
 #include "core/task.h"
+#include "core/task_checkpoint.h"
 #include "core/task_internal.h"
+#include "core/task_restore.h"
 #include "core/tty.h"
+#include "util/cleanup.h"
 #include "util/fd.h"
 
 int task_cmp(const struct task *a, const struct task *b)
@@ -257,6 +260,18 @@ void tasks_get_stats(struct davit *d, struct tasks_stats *out)
 		out->stopped += t->init.state == PROCESS_STOPPED;
 		RB_FOREACH (p, process_tree, &t->execs)
 			out->processes++;
+	}
+}
+
+void tasks_abandon(struct davit *d)
+{
+	struct task *t;
+
+	if (!d->tasks)
+		return;
+	RB_FOREACH (t, task_tree, &d->tasks->tree) {
+		task_checkpoint_abandon(t);
+		restore_free(TAKE_PTR(t->init.restore));
 	}
 }
 

@@ -20,11 +20,11 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "core/worker.h"
 #include "monitor/logs.h"
 #include "util/cleanup.h"
 #include "util/fd.h"
 #include "util/limits.h"
+#include "util/worker.h"
 
 #define TTY_CHUNK 4096 /* the kernel's own pty buffer hands out no more */
 #define TTY_SINK_BACKLOG (256u << 10)

@@ -90,6 +90,14 @@ static void set_reading(struct ipc_conn *c)
 		c->reading = want;
 }
 
+static bool is_watched(const struct ipc_conn *c)
+{
+	for (const struct ipc_conn_watch *w = c->watches; w; w = w->next)
+		if (!w->passive)
+			return true;
+	return false;
+}
+
 /* Nothing is left to do for it. */
 static bool is_done(const struct ipc_conn *c)
 {
@@ -97,7 +105,7 @@ static bool is_done(const struct ipc_conn *c)
 		return false;
 	if (c->refused && c->told)
 		return true;
-	return c->ended && RB_EMPTY(&c->requests) && !c->watches &&
+	return c->ended && RB_EMPTY(&c->requests) && !is_watched(c) &&
 	       !(reader_pending(&c->reader) && c->stopped);
 }
 
@@ -300,6 +308,7 @@ int ipc_conn_new(struct ipc_server *s, int fd, bool refused)
 	c->id = ++s->next_conn;
 	RB_INIT(&c->requests);
 	reader_init(&c->reader, LIMIT_FRAME_BYTES);
+	c->reader.spare = &s->spare;
 	outq_init(&c->out, &s->chunks);
 	if (refused)
 		s->n_refused++;
@@ -413,6 +422,11 @@ int ipc_conn_send(struct ipc_conn *c, const void *data, size_t size)
 size_t ipc_conn_backlog(const struct ipc_conn *c)
 {
 	return c->out.bytes;
+}
+
+bool ipc_conn_hung_up(const struct ipc_conn *c)
+{
+	return c->dead || hung_up(c);
 }
 
 void ipc_conn_watch(struct ipc_conn *c, struct ipc_conn_watch *w)

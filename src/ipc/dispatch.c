@@ -161,6 +161,7 @@ static int unpack_params(struct ipc_request *req, struct reader_frame *f, const 
 		req->held = f->size;
 		req->conn->held += f->size;
 		req->frame = reader_take(&req->conn->reader, f);
+		req->frame_alloc = req->frame ? f->alloc : 0;
 	}
 	/* objects take several times their bytes: few large chunks instead of many small ones */
 	if (f->size > IPC_ZONE_CHUNK)

@@ -54,6 +54,7 @@ struct ipc_request {
 	struct ipc_entry *entry;
 	msgpack_zone zone;
 	char *frame; /* a large frame's memory, else it is in the zone */
+	size_t frame_alloc;
 	size_t held; /* bytes counted in conn->held */
 	const msgpack_object **args; /* by place in entry->params; NULL: absent */
 	struct ipc_named_fd *named; /* of the arguments that name one */
@@ -123,6 +124,8 @@ struct ipc_server {
 	struct ipc_request *pool;
 	size_t n_pool;
 	struct outq_pool chunks;
+	struct spare spare; /* memory of large requests */
+	struct event *spare_ev; /* is pending while there may be some */
 	msgpack_sbuffer scratch; /* for the answer being packed */
 	bool scratch_used, flush_pending, flushing, quiesced;
 	size_t n_dirty;
@@ -181,4 +184,5 @@ void ipc_reply_send_fault(struct ipc_request *req,
 int ipc_builtin_add(struct ipc_server *s);
 
 /* server.c */
+void ipc_server_spare(struct ipc_server *s, char *data, size_t size); /* keeps it for a while */
 void ipc_server_unref(struct ipc_server *s); /* frees it when it is closed and no request is left */

@@ -160,15 +160,11 @@ static void keep_key(struct ipc_list *it, const char *key)
 	memcpy(it->last, key, size);
 }
 
-bool ipc_list_want(struct ipc_list *it, const char *key, ipc_field_fn field, void *user)
+/* The place for one more, unless the page is full. */
+static bool next_item(struct ipc_list *it, const char *key)
 {
 	msgpack_sbuffer *sb = ipc_reply_buffer(it->req);
 
-	end_item(it);
-	if (it->full)
-		return false;
-	if (!filter_match(it->filter, field, user))
-		return false;
 	if (it->failed || mp_failed(sb)) {
 		it->full = true;
 		return false;
@@ -181,6 +177,21 @@ bool ipc_list_want(struct ipc_list *it, const char *key, ipc_field_fn field, voi
 	keep_key(it, key);
 	it->count++;
 	it->item = sb->size;
+	return true;
+}
+
+bool ipc_list_want(struct ipc_list *it, const char *key, ipc_field_fn field, void *user)
+{
+	end_item(it);
+	return !it->full && filter_match(it->filter, field, user) && next_item(it, key);
+}
+
+bool ipc_list_put(struct ipc_list *it, const char *key, const void *packed, size_t size)
+{
+	end_item(it);
+	if (it->full || !next_item(it, key))
+		return false;
+	mp_pack_raw(it->pk, packed, size);
 	return true;
 }
 

@@ -133,14 +133,36 @@ static int take_with_fds(struct reader *r, int sock, size_t seen, bool ended)
 	return 0;
 }
 
+/* Memory that has held a large message already need not wait for the bytes to come. */
+static void take_spare(struct reader *r, size_t least)
+{
+	char *data;
+	size_t alloc;
+
+	if (!r->spare || least < SPARE_LEAST || r->have > READ_LEAST || r->own_alloc > least)
+		return;
+	data = spare_take(r->spare, least + 1, &alloc);
+	if (!data)
+		return;
+	if (r->have)
+		memcpy(data, r->own, r->have);
+	free(r->own);
+	r->own = data;
+	r->own_alloc = alloc;
+}
+
 /* Room behind own[have) for the next read of a message that still needs `least` bytes. */
 static int grow_own(struct reader *r, uint64_t least, size_t *room)
 {
 	/* as much as has come already, however much a header announces */
-	size_t want = r->have > READ_LEAST ? r->have : READ_LEAST;
-	size_t there = r->own_alloc ? r->own_alloc - r->have - 1 : 0;
+	size_t want = r->have > READ_LEAST ? r->have : READ_LEAST, there;
 	char *grown;
 
+	if (least <= r->max)
+		take_spare(r, r->have + (size_t)least);
+	there = r->own_alloc ? r->own_alloc - r->have - 1 : 0;
+	if (want < there)
+		want = there;
 	if (want > least)
 		want = least > READ_LEAST ? (size_t)least : READ_LEAST;
 	*room = there < want ? there : want;
@@ -241,6 +263,7 @@ char *reader_take(struct reader *r, struct reader_frame *f)
 		memcpy(copy, r->own + f->size, rest);
 	}
 	mine = r->own;
+	f->alloc = r->own_alloc;
 	r->own = copy;
 	r->own_alloc = copy ? rest + 1 : 0;
 	r->base = copy;

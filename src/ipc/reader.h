@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "ipc/scan.h"
+#include "ipc/spare.h"
 #include "ipc/stream.h"
 
 enum {
@@ -25,6 +26,7 @@ struct reader {
 	char *base; /* the bytes at hand: in `own` or in the caller's buffer */
 	size_t off, have; /* not yet given out: base[off..have) */
 	size_t max; /* largest message */
+	struct spare *spare; /* where memory for large messages may be; borrowed, may be NULL */
 	uint64_t at; /* stream offset of base[off] */
 	/* Of the message at `off`, and of the first that begins at or after next_at. */
 	struct stream_fds *fds, *next_fds;
@@ -36,6 +38,7 @@ struct reader_frame {
 	size_t size;
 	uint32_t items; /* values in it */
 	struct stream_fds *fds; /* the caller's, or NULL */
+	size_t alloc; /* of the memory that reader_take gave away */
 };
 
 void reader_init(struct reader *r, size_t max);

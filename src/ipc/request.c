@@ -136,7 +136,7 @@ void ipc_request_finish(struct ipc_request *req)
 	if (req->sb == &s->scratch)
 		s->scratch_used = false;
 	msgpack_sbuffer_destroy(&req->own);
-	free(req->frame);
+	ipc_server_spare(s, req->frame, req->frame_alloc);
 	s->n_requests--;
 
 	if (s->base && s->n_pool < POOL_MOST) {

@@ -98,3 +98,8 @@ bool ipc_list_begin(struct ipc_request *req, const char *result_name, struct ipc
 bool ipc_list_want(struct ipc_list *it, const char *key, ipc_field_fn field, void *user);
 void ipc_list_end(struct ipc_list *it); /* answers */
 void ipc_list_abort(struct ipc_list *it); /* does not answer */
+/*
+ * An entry that was packed elsewhere and is wanted: filters are not asked. False: it does not fit,
+ * it.full is set.
+ */
+bool ipc_list_put(struct ipc_list *it, const char *key, const void *packed, size_t size);

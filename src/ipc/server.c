@@ -121,6 +121,31 @@ static void on_flush(evutil_socket_t fd, short what, void *user)
 	ipc_conn_flush_dirty(user);
 }
 
+static const struct timeval spare_patience = { .tv_sec = 1 };
+
+static void on_spare(evutil_socket_t fd, short what, void *user)
+{
+	struct ipc_server *s = user;
+
+	(void)fd;
+	(void)what;
+	if (spare_rest(&s->spare))
+		event_add(s->spare_ev, &spare_patience);
+}
+
+void ipc_server_spare(struct ipc_server *s, char *data, size_t size)
+{
+	if (!data)
+		return;
+	if (!s->base) {
+		free(data);
+		return;
+	}
+	spare_give(&s->spare, data, size);
+	if (s->spare.n && !evtimer_pending(s->spare_ev, NULL))
+		event_add(s->spare_ev, &spare_patience);
+}
+
 static void free_event(struct event **ev)
 {
 	if (*ev)
@@ -151,7 +176,9 @@ int ipc_server_new(struct ipc_server **out, struct event_base *base, int listen_
 	s->accept_ev = event_new(base, listen_fd, EV_READ | EV_PERSIST, on_accept, s);
 	s->accept_timer = evtimer_new(base, on_accept_timer, s);
 	s->flush_ev = evtimer_new(base, on_flush, s);
-	if (!s->accept_ev || !s->accept_timer || !s->flush_ev || event_add(s->accept_ev, NULL))
+	s->spare_ev = evtimer_new(base, on_spare, s);
+	if (!s->accept_ev || !s->accept_timer || !s->flush_ev || !s->spare_ev ||
+	    event_add(s->accept_ev, NULL))
 		r = -ENOMEM;
 	if (!r)
 		r = ipc_builtin_add(s);
@@ -192,6 +219,8 @@ void ipc_server_free(struct ipc_server *s)
 	while ((c = TAILQ_FIRST(&s->conns)))
 		ipc_conn_destroy(c);
 	free_event(&s->flush_ev);
+	free_event(&s->spare_ev);
+	spare_clear(&s->spare);
 	s->base = NULL;
 	ipc_server_unref(s);
 }

@@ -62,10 +62,14 @@ uint64_t ipc_conn_id(const struct ipc_conn *c);
 /* copies; 0 or -ENOMEM, -EPIPE */
 int ipc_conn_send(struct ipc_conn *c, const void *data, size_t size);
 size_t ipc_conn_backlog(const struct ipc_conn *c);
+/* The peer has closed it, although `closed` has perhaps not been called yet. */
+bool ipc_conn_hung_up(const struct ipc_conn *c);
 struct ipc_conn_watch { /* embedded by the watcher, who removes it before it dies */
 	struct ipc_conn_watch *next, **prev;
 	void (*drained)(struct ipc_conn_watch *w);
 	void (*closed)(struct ipc_conn_watch *w); /* w is unlinked already */
+	/* a connection that its peer has half closed, with nothing more to answer, may go for all of it */
+	bool passive;
 };
 void ipc_conn_watch(struct ipc_conn *c, struct ipc_conn_watch *w);
 void ipc_conn_unwatch(struct ipc_conn_watch *w);

@@ -85,6 +85,10 @@ int cgroup_signal(struct cgroup *cg, int sig);
  * freezer has to be asked again (cgroup_frozen then also re-writes FROZEN as the kernel's
  * documentation says).
  */
+/* Absolute path of the folder that has the freezer's files, malloc'ed; NULL without one, or memory. */
+char *cgroup_freezer_path(const struct cgroup *cg);
+/* The same of the hierarchy with these controllers ("" is v2), at its mount on this host. */
+char *cgroup_hierarchy_path(const struct cgroup *cg, const char *controllers);
 int cgroup_freeze(struct cgroup *cg, bool freeze, struct fault *f);
 int cgroup_frozen(struct cgroup *cg);
 /*

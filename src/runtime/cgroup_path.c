@@ -172,3 +172,34 @@ int cgroup_file_write(const struct cgroup_host *h, int hierarchy, const char *pa
 		return -ENAMETOOLONG;
 	return fd_write_file(h->h[hierarchy].fd, full, text);
 }
+
+static char *folder_of(const struct cgroup *cg, int hierarchy)
+{
+	char *path;
+
+	if (hierarchy < 0)
+		return NULL;
+	return asprintf(&path, "%s%s", cg->host->h[hierarchy].mount, cg->path) < 0 ? NULL : path;
+}
+
+/* As cgroup_freeze chooses. */
+char *cgroup_freezer_path(const struct cgroup *cg)
+{
+	return folder_of(cg, cg->host->v2 >= 0 ? cg->host->v2 : cg->host->freezer);
+}
+
+char *cgroup_hierarchy_path(const struct cgroup *cg, const char *controllers)
+{
+	const struct cgroup_host *h = cg->host;
+	size_t first = strcspn(controllers, ",");
+	char word[64];
+
+	if (!*controllers)
+		return folder_of(cg, h->v2);
+	if (snprintf(word, sizeof(word), " %.*s ", (int)first, controllers) >= (int)sizeof(word))
+		return NULL;
+	for (size_t i = 0; i < h->n; i++)
+		if (!h->h[i].v2 && strstr(h->h[i].names, word))
+			return folder_of(cg, (int)i);
+	return NULL;
+}

@@ -4,7 +4,8 @@
  *
  * A target is opened inside the root first (child_path.c); then a bind mount is a detached tree, given its attributes and moved onto the target's fd, and
  * a file system is mounted by mount(2) on ".", with the target as working directory: neither looks at a path again. mount(2) because one call does it all and its
- * data may be a page long, while fsconfig takes 256 bytes a string, which is too short for an overlay's layers.
+ * data may be a page long, while fsconfig takes 256 bytes a string, which is too short for a list of layers. Only an overlay of more layers than
+ * a page can name is made by fsconfig, a layer at a time (plan_overlay.c).
  *
  * Masked paths are covered by clones of two things made once: the host's /dev/null, checked to be that device, and one empty read-only
  * tmpfs.
@@ -21,8 +22,7 @@
 #include <unistd.h>
 
 #include "runtime/child.h"
-
-#define DATA_BYTES 4096 /* what mount(2) takes */
+#include "util/cleanup.h"
 
 static int set_attr(int fd, uint64_t set, uint64_t clear, unsigned long propagation, bool recursive)
 {
@@ -105,7 +105,7 @@ static char *add_octal(char *to, mode_t mode)
 
 static int mount_fs(struct child *c, struct plan_mount *m, int target, int at)
 {
-	char data[DATA_BYTES] = "mode=", path[64] = "/proc/self/fd/";
+	char data[PLAN_DATA_PAGE] = "mode=", path[64] = "/proc/self/fd/";
 	const char *text = m->data;
 
 	if (m->dir_mode) {
@@ -136,9 +136,72 @@ static int mount_fs(struct child *c, struct plan_mount *m, int target, int at)
 	return -errno;
 }
 
+/* The kernel's own words about the last failure are kept for the user. */
+static int param_failed(struct child *c, int fs, int err, const char *path)
+{
+	char *log = c->failed.log;
+	ssize_t n = read(fs, log, sizeof(c->failed.log) - 1);
+
+	log[n > 0 ? n : 0] = 0;
+	if (err == EINVAL && strstr(log, "nknown parameter"))
+		return child_say(c, EINVAL, FAULT_FAILED_PRECONDITION,
+				 "this kernel takes no overlay of so many layers (6.8 does)", path);
+	return child_say(c, err, FAULT_NONE, NULL, path);
+}
+
+static int mount_params(struct child *c, struct plan_mount *m, int target)
+{
+	static const struct {
+		unsigned long flag;
+		const char *name;
+	} flags[] = {
+		{ MS_RDONLY, "ro" },
+		{ MS_SYNCHRONOUS, "sync" },
+		{ MS_DIRSYNC, "dirsync" },
+		{ MS_LAZYTIME, "lazytime" },
+	};
+	int fs, tree = -1, r = 0;
+
+	if (m->from && chdir(m->from) < 0)
+		return child_say(c, errno, FAULT_NONE, NULL, m->from);
+	fs = fsopen(m->type, FSOPEN_CLOEXEC);
+	if (fs < 0)
+		return errno == ENODEV ? child_say(c, ENODEV, FAULT_FAILED_PRECONDITION, NULL, NULL)
+				       : -errno;
+	if (fsconfig(fs, FSCONFIG_SET_STRING, "source", m->source, 0) < 0)
+		r = param_failed(c, fs, errno, NULL);
+	for (size_t i = 0; !r && i < ARRAY_SIZE(flags); i++)
+		if (m->opts.flags & flags[i].flag &&
+		    fsconfig(fs, FSCONFIG_SET_FLAG, flags[i].name, NULL, 0) < 0)
+			r = param_failed(c, fs, errno, NULL);
+	for (size_t i = 0; !r && i < m->n_params; i++) {
+		const struct plan_param *p = &m->params[i];
+
+		if (fsconfig(fs, p->value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, p->key,
+			     p->value, 0) < 0)
+			r = param_failed(c, fs, errno, p->value);
+	}
+	if (!r && fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		r = param_failed(c, fs, errno, NULL);
+	if (!r)
+		tree = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	if (!r && tree < 0)
+		r = param_failed(c, fs, errno, NULL);
+	close(fs);
+	if (r)
+		return r;
+	r = apply_attrs(tree, &m->opts, false);
+	if (!r)
+		r = put(tree, target);
+	close(tree);
+	return r;
+}
+
 int child_mount_at(struct child *c, struct plan_mount *m, int target)
 {
-	return m->opts.bind ? mount_bind(c, m, target) : mount_fs(c, m, target, target);
+	if (m->opts.bind)
+		return mount_bind(c, m, target);
+	return m->n_params ? mount_params(c, m, target) : mount_fs(c, m, target, target);
 }
 
 static int remount(struct plan_mount *m, int target)

@@ -72,10 +72,18 @@ enum plan_kind {
 	PLAN_KINDS,
 };
 
+#define PLAN_DATA_PAGE 4096 /* what mount(2) takes, the NUL included */
+
+struct plan_param { /* of fsconfig(2) */
+	const char *key, *value; /* value NULL: a flag */
+};
+
 struct plan_mount {
 	struct plan_mount *next; /* of plan->late */
 	const char *source, *type, *dest, *data;
-	const char *from; /* folder that relative paths in data start at, NULL for none */
+	const char *from; /* folder that relative paths in data or params start at, NULL for none */
+	const struct plan_param *params; /* instead of data, when that is too long for mount(2) */
+	size_t n_params;
 	struct mount_opts opts;
 	bool file; /* the target is a file */
 	bool dir_mode; /* tmpfs: data gets the mode of the folder that it covers */
@@ -252,6 +260,11 @@ int plan_mounts_late(struct plan *p, struct fault *f); /* after devices and term
 int plan_rootfs(struct plan *p, const struct launch_request *r, struct fault *f);
 int plan_root_path(struct plan *p, const struct launch_request *r, const char **path,
 		   struct fault *f);
+/*
+ * plan_overlay.c: an overlay whose options are longer than PLAN_DATA_PAGE. -ENOMEM; -ENAMETOOLONG: it cannot be
+ * mounted at all.
+ */
+int plan_overlay(struct plan *p, const char *data, struct plan_mount *out);
 /* plan_cgroup.c: a mount of type cgroup or cgroup2 */
 int plan_cgroup_mount(struct plan *p, const struct launch_request *r, const struct spec_mount *m,
 		      struct mount_opts *o, struct fault *f);

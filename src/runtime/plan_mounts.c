@@ -23,8 +23,7 @@
 #include "runtime/plan.h"
 #include "util/cleanup.h"
 
-#define DATA_MAX 65536 /* of options joined, before it is cut to what mount(2) takes */
-#define DATA_PAGE 4096
+#define DATA_MAX (1u << 20) /* of options joined, before they are made fit for mount(2) */
 
 static int bad(struct fault *f, const struct spec_mount *m, size_t i, enum fault_code code, int err,
 	       const char *why, const char *what)
@@ -45,15 +44,19 @@ int plan_root_path(struct plan *p, const struct launch_request *r, const char **
 	const char *root = r->spec->root_path;
 
 	if (root && *root && root[0] != '/') {
-		if (!r->bundle || !*r->bundle) {
+		if ((!r->bundle || !*r->bundle) && r->n_rootfs) {
+			/* then it is no more than a mount point, and any will do */
+			root = NULL;
+		} else if (!r->bundle || !*r->bundle) {
 			fault_set(f, FAULT_INVALID_ARGUMENT, 0,
 				  "root.path \"%s\" is relative, and there is no bundle", root);
 			fault_arg(f, "root.path");
 			return -EINVAL;
+		} else {
+			root = plan_printf(p, "%s/%s", r->bundle, root);
+			if (!root)
+				return plan_no_memory(f);
 		}
-		root = plan_printf(p, "%s/%s", r->bundle, root);
-		if (!root)
-			return plan_no_memory(f);
 	}
 	if (r->n_rootfs && (!root || !*root || access(root, F_OK) < 0))
 		root = r->rootfs_dir;
@@ -64,58 +67,6 @@ int plan_root_path(struct plan *p, const struct launch_request *r, const char **
 	}
 	*path = root;
 	return 0;
-}
-
-/*
- * An overlay of many layers may have more text than a page. Its folders mostly have a long beginning in common: it becomes the working directory and the paths
- * relative to it.
- */
-static int shorten_overlay(struct plan *p, char *data, struct plan_mount *out)
-{
-	static const char *const keys[] = { "lowerdir=", "upperdir=", "workdir=" };
-	char *copy, *from = data, *to;
-	const char *common = NULL;
-	size_t len = 0;
-
-	for (char *at = data; *at;) {
-		bool first = at == data || at[-1] == ',';
-
-		for (size_t k = 0; first && k < ARRAY_SIZE(keys); k++)
-			if (!strncmp(at, keys[k], strlen(keys[k])))
-				at += strlen(keys[k]);
-		if (*at == '/' && (at[-1] == '=' || at[-1] == ':')) {
-			if (!common) {
-				common = at;
-				len = strcspn(at, ":,");
-			}
-			for (size_t i = 0; i < len; i++)
-				if (at[i] != common[i])
-					len = i;
-		}
-		at++;
-	}
-	while (len && common[len - 1] != '/')
-		len--;
-	if (len < 2)
-		return -ENAMETOOLONG;
-	copy = plan_alloc(p, strlen(data) + 1);
-	out->from = plan_printf(p, "%.*s", (int)len, common);
-	if (!copy || !out->from)
-		return -ENOMEM;
-	for (to = copy; *from;) {
-		if (from != data && (from[-1] == '=' || from[-1] == ':') &&
-		    !strncmp(from, common, len)) {
-			from += len;
-			if (!*from || *from == ':' || *from == ',')
-				*to++ = '.';
-			if (!*from)
-				break;
-		}
-		*to++ = *from++;
-	}
-	*to = 0;
-	out->data = copy;
-	return strlen(copy) < DATA_PAGE ? 0 : -ENAMETOOLONG;
 }
 
 /* Options to flags and data; data that is too long for the kernel is shortened where that can be done. */
@@ -134,10 +85,9 @@ static int take_options(struct plan *p, const char *const *options, size_t n, co
 	}
 	if (e < 0)
 		return e;
-	if (strlen(data) >= DATA_PAGE && type && !strcmp(type, "overlay"))
-		return shorten_overlay(p, data, out);
-	if (strlen(data) >= DATA_PAGE)
-		return -ENAMETOOLONG;
+	if (strlen(data) >= PLAN_DATA_PAGE)
+		return type && !strcmp(type, "overlay") ? plan_overlay(p, data, out)
+							: -ENAMETOOLONG;
 	out->data = plan_strdup(p, data);
 	return out->data ? 0 : -ENOMEM;
 }

@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 
 #include "store/db_internal.h"
+#include "store/db_salvage.h"
 #include "util/cleanup.h"
 #include "util/fd.h"
 
@@ -42,6 +43,7 @@ int db_fault(struct db *db, const char *step, struct fault *f)
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
 		err = EUCLEAN;
+		db_suspect(db->path);
 		fault_set(
 			f, FAULT_FAILED_PRECONDITION, 0,
 			"the database %s is damaged (%s); restore a copy, or move it away to begin "
@@ -81,16 +83,27 @@ int db_fault(struct db *db, const char *step, struct fault *f)
 	return -err;
 }
 
-sqlite3_stmt *db_statement(struct db *db, enum db_statement which, struct fault *f)
+sqlite3_stmt *db_statement(struct db *db, const char *text, struct fault *f)
 {
-	sqlite3_stmt **s = &db->statements[which];
+	struct db_cached *c = db->statements;
+	size_t n = 0;
 
-	if (!*s && sqlite3_prepare_v3(db->sql, db_statement_texts[which], -1,
-				      SQLITE_PREPARE_PERSISTENT, s, NULL) != SQLITE_OK) {
+	while (n < db->n_statements && c[n].text != text)
+		n++;
+	if (n < db->n_statements)
+		return c[n].s;
+	if (n == DB_STATEMENTS) {
+		fault_set(f, FAULT_INTERNAL, 0, "too many statements for the database");
+		return NULL;
+	}
+	if (sqlite3_prepare_v3(db->sql, text, -1, SQLITE_PREPARE_PERSISTENT, &c[n].s, NULL) !=
+	    SQLITE_OK) {
 		db_fault(db, "prepare a statement for", f);
 		return NULL;
 	}
-	return *s;
+	c[n].text = text;
+	db->n_statements++;
+	return c[n].s;
 }
 
 void db_done(sqlite3_stmt *s)
@@ -100,18 +113,38 @@ void db_done(sqlite3_stmt *s)
 	sqlite3_clear_bindings(s);
 }
 
+/* The disk was full, and there is some room now. What SQLite has rolled back stays so. */
+static bool try_again(struct db *db, bool was_open)
+{
+	bool full = sqlite3_errcode(db->sql) == SQLITE_FULL ||
+		    sqlite3_system_errno(db->sql) == ENOSPC;
+
+	return full && !sqlite3_get_autocommit(db->sql) == was_open && db_make_room(db);
+}
+
 int db_run(struct db *db, sqlite3_stmt *s, const char *step, struct fault *f)
 {
-	int r = sqlite3_step(s) == SQLITE_DONE ? 0 : db_fault(db, step, f);
+	bool was_open = !sqlite3_get_autocommit(db->sql);
+	bool done = sqlite3_step(s) == SQLITE_DONE;
+	int r;
 
+	if (!done && try_again(db, was_open)) {
+		sqlite3_reset(s);
+		done = sqlite3_step(s) == SQLITE_DONE;
+	}
+	r = done ? 0 : db_fault(db, step, f);
 	db_done(s);
 	return r;
 }
 
 int db_exec(struct db *db, const char *text, const char *step, struct fault *f)
 {
-	return sqlite3_exec(db->sql, text, NULL, NULL, NULL) == SQLITE_OK ? 0
-									  : db_fault(db, step, f);
+	bool was_open = !sqlite3_get_autocommit(db->sql);
+	int code = sqlite3_exec(db->sql, text, NULL, NULL, NULL);
+
+	if (code != SQLITE_OK && try_again(db, was_open))
+		code = sqlite3_exec(db->sql, text, NULL, NULL, NULL);
+	return code == SQLITE_OK ? 0 : db_fault(db, step, f);
 }
 
 int db_pragma_int(struct db *db, const char *text, int64_t *value, struct fault *f)
@@ -209,8 +242,10 @@ static int set_up(struct db *db, struct fault *f)
 	CLEANUP_FREE char *boot = NULL;
 	bool had_wal = false, same;
 	off_t size = 0;
-	int r = make_file(db, &had_wal, &size, f);
+	int r;
 
+	db_need_room(db);
+	r = make_file(db, &had_wal, &size, f);
 	if (r < 0)
 		return r;
 	sqlite3_soft_heap_limit64(SOFT_HEAP);
@@ -253,19 +288,37 @@ static int set_up(struct db *db, struct fault *f)
 		r = note_boot(db, boot, f);
 	if (!r)
 		sqlite3_db_config(db->sql, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+	if (!r)
+		db_reserve(db);
 	return r;
 }
 
 int db_open(struct db **out, const char *root, struct fault *f)
 {
+	char *path;
+
+	*out = NULL;
+	if (asprintf(&path, "%s/meta.db", root) < 0)
+		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "database");
+	return db_open_path(out, path, f);
+}
+
+int db_open_path(struct db **out, char *path, struct fault *f)
+{
 	struct db *db = calloc(1, sizeof(*db));
+	pthread_mutexattr_t recursive;
 	int r;
 
 	*out = NULL;
-	if (!db || asprintf(&db->path, "%s/meta.db", root) < 0) {
-		free(db);
+	if (!db) {
+		free(path);
 		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "database");
 	}
+	db->path = path;
+	pthread_mutexattr_init(&recursive);
+	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&db->lock, &recursive);
+	pthread_mutexattr_destroy(&recursive);
 	r = set_up(db, f);
 	if (r < 0) {
 		db_close(db);
@@ -279,9 +332,96 @@ void db_close(struct db *db)
 {
 	if (!db)
 		return;
-	for (size_t i = 0; i < DB_STATEMENTS; i++)
-		sqlite3_finalize(db->statements[i]);
+	for (size_t i = 0; i < db->n_statements; i++)
+		sqlite3_finalize(db->statements[i].s);
 	sqlite3_close(db->sql);
+	pthread_mutex_destroy(&db->lock);
 	free(db->path);
 	free(db);
+}
+
+/* ---- turns and transactions */
+
+void db_lock(struct db *db)
+{
+	pthread_mutex_lock(&db->lock);
+}
+
+void db_unlock(struct db *db)
+{
+	pthread_mutex_unlock(&db->lock);
+}
+
+/* Outside a transaction only, where SQLite takes it. */
+static int set_sync(struct db *db, bool full, struct fault *f)
+{
+	int r = 0;
+
+	if (db->full != full)
+		r = db_exec(db, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL",
+			    "write", f);
+	if (!r)
+		db->full = full;
+	return r;
+}
+
+int db_begin(struct db *db, enum db_durability durability, struct fault *f)
+{
+	int r = 0;
+
+	db_lock(db);
+	if (!db->depth) {
+		db_need_room(db);
+		r = set_sync(db, durability == DB_FULL, f);
+		if (!r)
+			r = db_exec(db, "BEGIN IMMEDIATE", "write", f);
+		db->durable = durability == DB_FULL;
+		db->broken = false;
+	} else if (durability == DB_FULL && !db->durable) {
+		r = fault_set(f, FAULT_INTERNAL, 0,
+			      "a durable change inside a transaction that is not");
+	}
+	if (r < 0) {
+		db_unlock(db);
+		return r;
+	}
+	db->depth++;
+	return 0;
+}
+
+static void roll_back(struct db *db)
+{
+	sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
+	set_sync(db, false, NULL);
+}
+
+int db_commit(struct db *db, struct fault *f)
+{
+	int r = 0;
+
+	if (!--db->depth) {
+		r = db->broken ? -ECANCELED : db_exec(db, "COMMIT", "write", f);
+		if (r < 0)
+			roll_back(db);
+		else
+			r = set_sync(db, false, f);
+	}
+	db_unlock(db);
+	return r;
+}
+
+void db_rollback(struct db *db)
+{
+	db->broken = true;
+	if (!--db->depth)
+		roll_back(db);
+	db_unlock(db);
+}
+
+int db_end(struct db *db, int r, struct fault *f)
+{
+	if (!r)
+		return db_commit(db, f);
+	db_rollback(db);
+	return r;
 }

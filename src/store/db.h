@@ -2,14 +2,16 @@
 /*
  * The metadata database: SQLite in WAL mode under --root
  *
- * What must survive a reboot. Blocking: one thread uses it (core's store pool), and the reactor has
- * its own copies in memory. Container records are committed without sync (synchronous=NORMAL); what
- * must be durable (images, content, leases, snapshots, later) uses a FULL commit. Schema changes
- * are numbered migrations (PRAGMA user_version). A damaged database is an error that says so and
- * leaves the file in place.
+ * What must survive a reboot. Blocking, and so never used by the reactor, which has copies of what
+ * it answers from memory. Threads take turns: every function takes the lock itself, and a longer
+ * piece of work holds it from db_begin to db_commit. Container records are committed without sync
+ * (synchronous=NORMAL); what must be durable (images, content, leases, snapshots) in a transaction
+ * that is. Schema changes are numbered migrations (PRAGMA user_version). A damaged database is an
+ * error that says so and leaves the file in place.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,10 +22,52 @@ struct db;
 /*
  * Opens or makes ROOT/meta.db (mode 0600) and migrates it. -EUCLEAN: damaged, -EPROTO: of a newer
  * version, -EEXIST: of another program, -EBUSY: locked; in all these cases the file is left as it
- * is. Can be used from any one thread at a time.
+ * is.
  */
 int db_open(struct db **out, const char *root, struct fault *f);
 void db_close(struct db *db);
+
+/*
+ * Sees to it that there is a reserve of disk space for the database, which it takes when the disk is
+ * full. Called when there may be room: at the open, when something large was removed. Any thread.
+ */
+void db_reserve(struct db *db);
+
+/* Recursive. A commit under it may take milliseconds: not for the reactor. */
+void db_lock(struct db *db);
+void db_unlock(struct db *db);
+/*
+ * A transaction, and the lock with it. Durable: the commit is on the disk when db_commit returns.
+ * One inside another is part of it (a durable one only of a durable one); its db_rollback makes the
+ * outer db_commit fail with -ECANCELED. Each begin that succeeds is followed by exactly one of the
+ * others; after a failed db_commit nothing was written.
+ */
+enum db_durability {
+	DB_NORMAL, /* a killed daemon loses nothing; a power cut may lose the last moment */
+	DB_FULL,
+};
+int db_begin(struct db *db, enum db_durability durability, struct fault *f);
+int db_commit(struct db *db, struct fault *f);
+void db_rollback(struct db *db);
+/* db_commit when r is 0, else db_rollback; returns the first failure. */
+int db_end(struct db *db, int r, struct fault *f);
+
+/*
+ * One watcher hears of every row that is written and may hold a reference to something else: garbage
+ * collection must not take away what became reachable while it looked. Called under the lock, before
+ * the commit. NULL ends it. Snapshots have "SNAPSHOTTER/NAME" as id.
+ */
+enum db_kind {
+	DB_KIND_CONTENT,
+	DB_KIND_IMAGE,
+	DB_KIND_SNAPSHOT,
+	DB_KIND_LEASE,
+	DB_KIND_INGEST,
+	DB_KIND_CONTAINER,
+};
+void db_watch(struct db *db,
+	      void (*touched)(void *user, enum db_kind kind, const char *ns, const char *id),
+	      void *user);
 
 /*
  * The WAL is not copied into the file by who commits, since that syncs and an answer waits for the

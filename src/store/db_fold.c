@@ -74,5 +74,6 @@ int db_fold(struct db *db, struct fault *f)
 		fault_set(f, FAULT_INTERNAL, EIO, "fold the log of the database %s: %s", db->path,
 			  sqlite3_errstr(r));
 	sqlite3_close(sql);
+	db_reserve(db);
 	return r == SQLITE_OK ? 0 : -EIO;
 }

@@ -15,8 +15,6 @@
 #include "store/db_internal.h"
 #include "util/cleanup.h"
 
-#define APPLICATION_ID 0x64617669 /* "davi" */
-
 static const char *const steps[] = {
 	/* 1 */
 	"CREATE TABLE namespaces ("
@@ -43,6 +41,64 @@ static const char *const steps[] = {
 	" key TEXT NOT NULL PRIMARY KEY,"
 	" value TEXT NOT NULL"
 	") STRICT, WITHOUT ROWID;",
+	/* 2 */
+	/* what is in content/blobs, whoever it belongs to */
+	"CREATE TABLE blobs ("
+	" digest TEXT NOT NULL PRIMARY KEY," /* "sha256:HEX" */
+	" size INTEGER NOT NULL,"
+	" created_at INTEGER NOT NULL"
+	") STRICT, WITHOUT ROWID;"
+	/* which of them a namespace sees */
+	"CREATE TABLE content ("
+	" namespace TEXT NOT NULL,"
+	" digest TEXT NOT NULL REFERENCES blobs (digest),"
+	" labels TEXT NOT NULL,"
+	" created_at INTEGER NOT NULL,"
+	" updated_at INTEGER NOT NULL,"
+	" PRIMARY KEY (namespace, digest)"
+	") STRICT, WITHOUT ROWID;"
+	"CREATE INDEX content_by_digest ON content (digest);"
+	"CREATE TABLE images ("
+	" namespace TEXT NOT NULL,"
+	" name TEXT NOT NULL,"
+	" digest TEXT NOT NULL," /* of the target */
+	" target TEXT NOT NULL," /* the whole descriptor, as JSON */
+	" labels TEXT NOT NULL,"
+	" created_at INTEGER NOT NULL,"
+	" updated_at INTEGER NOT NULL,"
+	" PRIMARY KEY (namespace, name)"
+	") STRICT, WITHOUT ROWID;"
+	"CREATE TABLE snapshots ("
+	" id INTEGER PRIMARY KEY AUTOINCREMENT," /* its folder's name, never used again */
+	" namespace TEXT NOT NULL,"
+	" snapshotter TEXT NOT NULL,"
+	" name TEXT NOT NULL," /* the key of one that is not committed */
+	" parent TEXT NOT NULL," /* '' for none; one of the same namespace and snapshotter */
+	" kind TEXT NOT NULL CHECK (kind IN ('view', 'active', 'committed')),"
+	" labels TEXT NOT NULL,"
+	" size INTEGER NOT NULL," /* of a committed one, bytes; else 0 */
+	" inodes INTEGER NOT NULL,"
+	" created_at INTEGER NOT NULL,"
+	" updated_at INTEGER NOT NULL,"
+	" UNIQUE (namespace, snapshotter, name)"
+	") STRICT;"
+	"CREATE INDEX snapshots_by_parent ON snapshots (namespace, snapshotter, parent);"
+	"CREATE TABLE leases ("
+	" namespace TEXT NOT NULL,"
+	" id TEXT NOT NULL,"
+	" labels TEXT NOT NULL,"
+	" created_at INTEGER NOT NULL,"
+	" expires_at INTEGER NOT NULL," /* 0 for never */
+	" PRIMARY KEY (namespace, id)"
+	") STRICT, WITHOUT ROWID;"
+	/* types as containerd's: content, ingests, images, snapshots/SNAPSHOTTER */
+	"CREATE TABLE lease_resources ("
+	" namespace TEXT NOT NULL,"
+	" lease TEXT NOT NULL,"
+	" type TEXT NOT NULL,"
+	" id TEXT NOT NULL,"
+	" PRIMARY KEY (namespace, lease, type, id)"
+	") STRICT, WITHOUT ROWID;",
 };
 
 static int run_step(struct db *db, size_t n, struct fault *f)
@@ -53,7 +109,7 @@ static int run_step(struct db *db, size_t n, struct fault *f)
 	if (r < 0)
 		return r;
 	snprintf(tail, sizeof(tail),
-		 "PRAGMA application_id = %d; PRAGMA user_version = %zu; COMMIT", APPLICATION_ID,
+		 "PRAGMA application_id = %u; PRAGMA user_version = %zu; COMMIT", DB_APPLICATION_ID,
 		 n + 1);
 	r = db_exec(db, steps[n], "migrate", f);
 	if (!r)
@@ -61,6 +117,11 @@ static int run_step(struct db *db, size_t n, struct fault *f)
 	if (r < 0)
 		sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
 	return r;
+}
+
+unsigned db_schema_version(void)
+{
+	return ARRAY_SIZE(steps);
 }
 
 int db_identify(struct db *db, struct fault *f)
@@ -75,7 +136,7 @@ int db_identify(struct db *db, struct fault *f)
 		r = db_pragma_int(db, "SELECT count(*) FROM sqlite_schema", &tables, f);
 	if (r < 0)
 		return r;
-	if (application != APPLICATION_ID && (version || tables)) {
+	if (application != DB_APPLICATION_ID && (version || tables)) {
 		fault_set(f, FAULT_FAILED_PRECONDITION, 0,
 			  "%s is a database of another program; move it away", db->path);
 		return -EEXIST;

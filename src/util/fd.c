@@ -75,6 +75,24 @@ int fd_read_all(int fd, void *data, size_t size)
 	return 0;
 }
 
+int fd_pread_all(int fd, void *data, size_t size, uint64_t at)
+{
+	char *p = data;
+
+	while (size) {
+		ssize_t n = pread(fd, p, size, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EPIPE;
+		p += n;
+		at += (uint64_t)n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
 int fd_read_file(int dirfd, const char *path, size_t max, char **data, size_t *size)
 {
 	CLEANUP_CLOSE int fd = -1;

@@ -17,9 +17,10 @@
 void fd_close(int *fd);
 int fd_nonblock(int fd, int on);
 
-/* Whole transfers on blocking fds. 0 or -errno; fd_read_all answers -EPIPE at an early end. */
+/* Whole transfers on blocking fds. 0 or -errno; the reading ones answer -EPIPE at an early end. */
 int fd_write_all(int fd, const void *data, size_t size);
 int fd_read_all(int fd, void *data, size_t size);
+int fd_pread_all(int fd, void *data, size_t size, uint64_t at);
 
 /*
  * Reads a whole file of at most `max` bytes into malloc'ed memory, NUL-terminated (the NUL is not

@@ -62,3 +62,41 @@
 /* hooks */
 #define LIMIT_HOOK_OUTPUT (64u << 10) /* of a hook's stderr, kept for the error */
 #define LIMIT_HOOK_SECONDS_DEFAULT 60u /* a hook without a timeout of its own */
+
+/* content, images, snapshots */
+#define LIMIT_REF_BYTES 4096u /* of an ingest */
+#define LIMIT_CONTENT_CHUNK (4u << 20) /* answered by one content.read */
+#define LIMIT_INGESTS 65536u /* of all namespaces */
+#define LIMIT_INGEST_EXPIRE_SECONDS (24 * 3600) /* without a write and without a lease */
+#define LIMIT_IMAGE_NAME_BYTES 4096u
+#define LIMIT_MANIFEST_BYTES (8u << 20) /* of an index, a manifest, an image config */
+#define LIMIT_IMAGE_DEPTH 16u /* of indexes in indexes */
+#define LIMIT_IMAGE_CHILDREN 65536u /* descriptors below one target */
+#define LIMIT_IMAGE_LAYERS 128u
+#define LIMIT_SNAPSHOT_DEPTH 500u /* parents of a snapshot; the kernel takes 500 lower layers */
+#define LIMIT_TREE_DEPTH 16384u /* folders in folders, of a snapshot that is counted or copied */
+#define LIMIT_LAYER_BYTES (1ull << 40) /* unpacked file data of a layer */
+#define LIMIT_LAYER_ENTRIES 10000000ull
+#define LIMIT_LAYER_RATIO 1000ull /* unpacked to packed, once more than 64 MiB are unpacked */
+#define LIMIT_LAYER_XATTR_BYTES (512u << 10) /* all xattrs of an entry */
+#define LIMIT_UNPACK_THREADS 8u /* of one image, for its layers side by side */
+#define LIMIT_LAYER_DEPTH 512u /* folders in folders, of an entry of a layer */
+#define LIMIT_LAYER_MEMORY                                                                         \
+	(512u << 20) /* kept of a layer's entries while it is applied: names of folders and links */
+#define LIMIT_MOUNT_OPTIONS 1024u /* of a mount for a tool */
+#define LIMIT_ARCHIVE_ENTRIES 1000000u /* of an image archive */
+#define LIMIT_ARCHIVE_FILES 16384u /* of a docker archive: layers and configs */
+#define LIMIT_LEASE_RESOURCES 1000000u
+#define LIMIT_INGEST_HASHES 1024u /* running hashes kept for ingests that nobody writes to */
+#define LIMIT_CONN_WRITERS 256u /* refs that a connection writes to at a time: each holds an fd */
+
+/* checkpoints */
+#define LIMIT_CHECKPOINT_RECORD_BYTES (16u << 20)
+#define LIMIT_CHECKPOINT_MOUNTS 10000u /* of a container */
+#define LIMIT_CHECKPOINT_BLOBS 1000u /* layers: each takes a label of the manifest, and an fd */
+#define LIMIT_CHECKPOINT_FILES 65536u /* criu's image files */
+#define LIMIT_CHECKPOINT_OPEN 1024u /* of them at a time that criu writes */
+#define LIMIT_CHECKPOINT_STREAMS 16384u /* image files at a time that criu reads: each is an fd */
+#define LIMIT_CHECKPOINT_FILES_BYTES (256u << 20) /* of the small ones: they are kept in memory */
+#define LIMIT_CHECKPOINT_BYTES (1ull << 44) /* of all of criu's image files, unpacked */
+#define LIMIT_CHECKPOINT_FRAMES (8u << 20) /* of all large files: 24 bytes of memory each */

@@ -7,6 +7,7 @@
     busybox          the same, shared by all tests: not to be written to
     debian           a minimal Debian that this test may write to
     criu             path of a criu that works here; skips the test if there is none
+    zoo              a function that makes a container full of things to be checkpointed (lib.checkpoints.Zoo)
     cgroup2          skips the test unless the host has cgroup v2 alone
 
 Options of the daemon are given by a mark:  @pytest.mark.davit("--journal-size", "1m")
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import leaks
+from lib import checkpoints, leaks
 from lib import rootfs as roots
 from lib.daemon import CHECKOUT, Daemon, binary
 
@@ -125,6 +126,20 @@ def criu():
     if not path:
         pytest.skip("there is no criu that works on this kernel (tools/setup says why)")
     return path
+
+
+@pytest.fixture(scope="session")
+def zoo_program(tmp_path_factory):
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is not installed")
+    return checkpoints.build_zoo(tmp_path_factory.mktemp("zoo") / "zoo")
+
+
+@pytest.fixture
+def zoo(davit, rootfs, criu, zoo_program):
+    """zoo(KIND…, …) → a lib.checkpoints.Zoo that is ready."""
+    shutil.copy(zoo_program, rootfs / "zoo")
+    return lambda *kinds, **more: checkpoints.Zoo(davit, more.pop("root", rootfs), *kinds, **more)
 
 
 @pytest.fixture(scope="session")

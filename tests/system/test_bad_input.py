@@ -431,14 +431,14 @@ WRONG = [None, True, -1, 2**63, 2**64 - 1, 1.5, "", "\0", "x" * 70000, "../..", 
 #: which of WRONG each type takes without complaint about the type
 FITS = {
     "str": (str, bytes), "id": (str, bytes), "int": (int,), "bool": (bool,), "map": (dict, list), "labels": (dict, list), "list": (list,),
-    "list of str": (list,), "stdio": (str, bytes), "fd": (str, bytes), "signal": (int, str, bytes), "str or map": (str, bytes, dict, list),
+    "bin": (str, bytes), "list of str": (list,), "stdio": (str, bytes), "fd": (str, bytes), "signal": (int, str, bytes), "str or map": (str, bytes, dict, list),
 }
 
 
 def right(parameter):
     """A value of the parameter's type; ids are of nothing that exists."""
     return {"str": "/some/thing", "id": "nobody", "int": max(1, parameter.get("min", 1)), "bool": False, "map": {}, "labels": {}, "list": [],
-            "list of str": [], "stdio": None, "signal": "SIGTERM", "fd": "fd:0", "str or map": {}}.get(parameter["type"], "x")
+            "bin": b"", "list of str": [], "stdio": None, "signal": "SIGTERM", "fd": "fd:0", "str or map": {}}.get(parameter["type"], "x")
 
 
 def fits(kind, value):

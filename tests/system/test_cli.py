@@ -58,7 +58,7 @@ def test_missing_program(davit, rootfs):
     [
         (["run"], "nothing to run"),
         (["run", "--nosuch"], "unknown option --nosuch"),
-        (["run", "alpine", "true"], "images are not supported"),
+        (["run", "alpine", "true"], "there is no image \"alpine\""),
         (["run", "--rootfs", "/nosuch", "true"], "/nosuch"),
         (["run", "--rootfs", "/", "--bundle", "/", "true"], "exclude each other"),
         (["nosuch"], "there is no command"),
@@ -493,7 +493,7 @@ def test_completion(davit, shell):
 
 def test_help_names_every_command(davit):
     text = davit.cli("help").stdout
-    for command in re.findall(r"^  (\w+) ", text.split("Options:")[0], re.M):
+    for command in re.findall(r"^  ([\w-]+) ", text.split("Options:")[0], re.M):
         result = davit.cli("help", command)
         assert result.returncode == 0 and result.stdout.startswith(f"Usage: davit {command}")
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import time
@@ -35,7 +36,8 @@ def test_places(davit):
     assert stat.S_IMODE(davit.root.stat().st_mode) == 0o700
     for folder in (davit.root, davit.state):
         for file in folder.rglob("*"):
-            if file.is_file() and file.name != "id":
+            # content is an OCI layout for other tools, behind the folder that only root may enter
+            if file.is_file() and file.name != "id" and davit.root / "content" not in file.parents:
                 assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, file
     info = davit.info
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", info["id"])
@@ -143,6 +145,30 @@ def test_second_is_refused(davit):
     assert davit.call("version")["version"]
 
 
+def test_starts_while_the_dead_one_has_the_socket(make_davit):
+    """A killed daemon keeps its socket until the kernel has taken all of it apart."""
+    davit = make_davit(start=False)
+    fd, end = os.pipe()
+    listener = os.fork()
+    if not listener:
+        bound = socket.socket(socket.AF_UNIX)
+        bound.bind(str(davit.socket))
+        bound.listen()
+        if not os.fork():
+            os.close(end)
+            os.read(fd, 1)  # holds the socket until the test lets go
+            os._exit(0)
+        os._exit(0)
+    os.close(fd)
+    os.waitpid(listener, 0)
+    davit.start(wait=False)
+    time.sleep(0.3)
+    assert davit.process.poll() is None, davit.log_text()
+    os.close(end)
+    davit.wait_ready()
+    davit.connect().call("version")
+
+
 def test_wrong_options(davit):
     def serve(*args, env=None):
         run = subprocess.run([binary(), *args], env={**davit.env, **(env or {})}, capture_output=True, text=True, timeout=30)
@@ -171,11 +197,13 @@ def test_wrong_options(davit):
     assert code == 1 and "107 bytes" in error
 
 
-def test_damaged_database_is_told(davit):
+def test_foreign_database_is_told(davit):
     davit.stop()
     for file in davit.root.glob("meta.db*"):
         file.unlink()
-    (davit.root / "meta.db").write_bytes(b"this is no database " * 1000)
+    with sqlite3.connect(davit.root / "meta.db") as db:
+        db.execute("CREATE TABLE somebodys (thing)")
+    db.close()
     read, write = os.pipe()
     run = subprocess.run(
         [binary(), "serve", "--root", davit.root, "--state", davit.state, "--socket", davit.socket],

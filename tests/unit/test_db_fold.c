@@ -105,6 +105,8 @@ static void test_fold(void **state)
 	db_close(x.db);
 	snprintf(path, sizeof(path), "%s/meta.db", root);
 	assert_int_equal(unlink(path), 0);
+	snprintf(path, sizeof(path), "%s/reserve", root);
+	assert_int_equal(unlink(path), 0);
 	assert_int_equal(rmdir(root), 0);
 }
 

@@ -15,8 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/worker.h"
 #include "util/container_of.h"
+#include "util/worker.h"
 
 struct note {
 	struct worker_job job;

@@ -19,7 +19,7 @@
  * worker_submit may be called from the reactor and from a running job, not after worker_pool_free
  * began, but for callbacks that it runs itself.
  */
-#include "core/worker.h"
+#include "util/worker.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Starting criu
+ *
+ * The child shares the memory of its parent until its exec, which waits for it (vfork): nothing is
+ * copied, however large the daemon is, and what failed is simply written where the parent reads it.
+ * Everything is prepared beforehand; the child makes system calls and nothing else. It has its own
+ * table of fds, its own root and folder, and its own signal dispositions.
+ *
+ * The base namespace is made once by a thread, which enters one of its own and ends; an fd keeps it.
+ * It is a slave of the host's, so that what is mounted there later is seen in it.
+ */
+#include "checkpoint/criu_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "util/cleanup.h"
+#include "util/fd.h"
+
+#define STACK (64u << 10)
+#define FD_HIGH 600 /* beyond any number that is given to criu, below the limit on any host */
+#define RUN "/run"
+
+struct criu_base {
+	int ns;
+};
+
+/* ---- the base namespace */
+
+struct base_job {
+	const char *state;
+	int tree; /* a clone of the state folder's mount, -1 when it is not below /run */
+	int ns;
+	int err;
+	const char *step;
+};
+
+/* mkdir -p, on what has just been mounted there */
+static int make_path(const char *path)
+{
+	CLEANUP_FREE char *copy = strdup(path);
+
+	if (!copy)
+		return -ENOMEM;
+	for (char *p = copy + 1; *p; p++) {
+		if (*p != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(copy, 0755) < 0 && errno != EEXIST)
+			return -errno;
+		*p = '/';
+	}
+	return mkdir(copy, 0755) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int base_cover(struct base_job *j)
+{
+	struct statfs st;
+	int r;
+
+	j->step = "statfs /run";
+	if (statfs(RUN, &st) == 0 && st.f_type == TMPFS_MAGIC)
+		return 0;
+	j->step = "open_tree";
+	if (!strncmp(j->state, RUN "/", strlen(RUN) + 1)) {
+		j->tree = open_tree(AT_FDCWD, j->state,
+				    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+		if (j->tree < 0)
+			return -errno;
+	}
+	j->step = "mount a tmpfs on /run";
+	if (mkdir(RUN, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	if (mount("tmpfs", RUN, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=16m") < 0)
+		return -errno;
+	if (j->tree < 0)
+		return 0;
+	j->step = "move_mount";
+	r = make_path(j->state);
+	if (r < 0)
+		return r;
+	return move_mount(j->tree, "", AT_FDCWD, j->state, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno
+											: 0;
+}
+
+static void *base_thread(void *arg)
+{
+	struct base_job *j = arg;
+
+	j->step = "unshare";
+	if (unshare(CLONE_FS | CLONE_NEWNS) < 0 ||
+	    (j->step = "make the mounts slaves",
+	     mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)) {
+		j->err = errno;
+		return NULL;
+	}
+	j->err = -base_cover(j);
+	if (j->err)
+		return NULL;
+	j->step = "open /proc/thread-self/ns/mnt";
+	j->ns = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (j->ns < 0)
+		j->err = errno;
+	return NULL;
+}
+
+int criu_base_new(struct criu_base **out, const char *state, struct fault *f)
+{
+	struct base_job j = { .state = state, .tree = -1, .ns = -1 };
+	struct criu_base *b = calloc(1, sizeof(*b));
+	pthread_t thread;
+	int r;
+
+	if (!b)
+		return fault_sys(f, ENOMEM, "prepare criu's namespace", NULL);
+	r = pthread_create(&thread, NULL, base_thread, &j);
+	if (!r)
+		pthread_join(thread, NULL);
+	else
+		j = (struct base_job){ .tree = -1, .ns = -1, .err = r, .step = "pthread_create" };
+	fd_close(&j.tree);
+	if (j.err) {
+		fd_close(&j.ns);
+		free(b);
+		return fault_sys(f, j.err, j.step, "for criu's mount namespace");
+	}
+	b->ns = j.ns;
+	*out = b;
+	return 0;
+}
+
+void criu_base_free(struct criu_base *b)
+{
+	if (!b)
+		return;
+	fd_close(&b->ns);
+	free(b);
+}
+
+/* ---- the child */
+
+struct child {
+	const struct criu_base *base;
+	const struct criu_start *s;
+	int *high; /* room for n_fds */
+	/* what failed, for the parent, whose memory this is */
+	const char *step, *what;
+	int err;
+};
+
+/* Remembers the first failure; the child is at its end. */
+static void child_fail(struct child *c, const char *step, const char *what)
+{
+	c->err = errno;
+	c->step = step;
+	c->what = what;
+	_exit(127);
+}
+
+static void child_step(struct child *c, const struct criu_step *s)
+{
+	switch (s->kind) {
+	case CRIU_MOUNT_TREE:
+		if (move_mount(s->fd, "", AT_FDCWD, s->target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+			child_fail(c, "move_mount", s->target);
+		break;
+	case CRIU_MOUNT_TMPFS:
+		if (mount("tmpfs", s->target, "tmpfs", s->flags, s->data) < 0)
+			child_fail(c, "mount a tmpfs on", s->target);
+		break;
+	case CRIU_MKDIR:
+		if (mkdir(s->target, 0755) < 0 && errno != EEXIST)
+			child_fail(c, "mkdir", s->target);
+		break;
+	case CRIU_REMOUNT:
+		if (mount(NULL, s->target, NULL, MS_REMOUNT | MS_BIND | s->flags, NULL) < 0)
+			child_fail(c, "remount", s->target);
+		break;
+	case CRIU_JOIN:
+		if (write(s->fd, "0", 1) < 0)
+			child_fail(c, "join the cgroup", s->target);
+		break;
+	case CRIU_CGROUP_NS:
+		if (unshare(CLONE_NEWCGROUP) < 0)
+			child_fail(c, "unshare", "cgroup namespace");
+		break;
+	}
+}
+
+/* The daemon ignores SIGPIPE and blocks most; criu begins with neither. */
+static void child_signals(struct child *c)
+{
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int sig = 1; sig < 32; sig++)
+		if (sig != SIGKILL && sig != SIGSTOP && sigaction(sig, &dfl, NULL) < 0)
+			child_fail(c, "sigaction", NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/*
+ * First out of the way, so that none is overwritten before it was copied; the copies are closed by the
+ * exec, or by close_range.
+ */
+static void child_fds(struct child *c)
+{
+	const struct criu_start *s = c->s;
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC), out;
+
+	out = fcntl(s->output, F_DUPFD_CLOEXEC, FD_HIGH);
+	if (null < 0 || out < 0)
+		child_fail(c, "open", "/dev/null");
+	for (size_t i = 0; i < s->n_fds; i++) {
+		c->high[i] = fcntl(s->fds[i], F_DUPFD_CLOEXEC, FD_HIGH);
+		if (c->high[i] < 0)
+			child_fail(c, "copy an fd for", "criu");
+	}
+	if ((null && dup2(null, 0) < 0) || dup2(out, 1) < 0 || dup2(out, 2) < 0)
+		child_fail(c, "set up the fds of", "criu");
+	fcntl(0, F_SETFD, 0);
+	for (size_t i = 0; i < s->n_fds; i++)
+		if (dup2(c->high[i], CRIU_FD_FIRST + (int)i) < 0)
+			child_fail(c, "set up the fds of", "criu");
+	if (syscall(SYS_close_range, 3u, CRIU_FD_FIRST - 1u, 0) < 0 ||
+	    syscall(SYS_close_range, CRIU_FD_FIRST + (unsigned)s->n_fds, ~0u, 0) < 0)
+		child_fail(c, "close_range", NULL);
+}
+
+static int child_main(void *arg)
+{
+	static char *const environment[] = {
+		(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL
+	};
+	struct child *c = arg;
+
+	if (setns(c->base->ns, CLONE_NEWNS) < 0)
+		child_fail(c, "setns", "mount namespace");
+	if (unshare(CLONE_NEWNS) < 0)
+		child_fail(c, "unshare", "mount namespace");
+	for (size_t i = 0; i < c->s->n_steps; i++)
+		child_step(c, &c->s->steps[i]);
+	if (setsid() < 0 && errno != EPERM)
+		child_fail(c, "setsid", NULL);
+	child_fds(c);
+	child_signals(c);
+	execve(c->s->path, c->s->argv, environment);
+	child_fail(c, "execve", c->s->path);
+	return 127;
+}
+
+int criu_process_start(const struct criu_base *b, const struct criu_start *s, pid_t *pid,
+		       struct fault *f)
+{
+	struct child c = { .base = b, .s = s };
+	sigset_t all, old;
+	void *stack;
+	int e;
+
+	*pid = 0;
+	if (s->n_fds > FD_HIGH - CRIU_FD_FIRST)
+		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, 0, "too many fds for criu");
+	c.high = calloc(s->n_fds + 1, sizeof(*c.high));
+	stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK,
+		     -1, 0);
+	if (!c.high || stack == MAP_FAILED) {
+		free(c.high);
+		return fault_sys(f, ENOMEM, "start", "criu");
+	}
+	/* no handler of ours may run in the child, which has our memory */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	*pid = clone(child_main, (char *)stack + STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, &c);
+	e = errno;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	munmap(stack, STACK);
+	free(c.high);
+	if (*pid < 0) {
+		*pid = 0;
+		return fault_sys(f, e, "clone", "criu");
+	}
+	if (!c.err)
+		return 0;
+	fault_sys(f, c.err, c.step, c.what);
+	fault_prefix(f, "starting criu");
+	return -c.err;
+}

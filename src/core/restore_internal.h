@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Restores, inside
+ */
+#pragma once
+
+#include "checkpoint/hook.h"
+#include "checkpoint/images_check.h"
+#include "core/checkpoint_image.h"
+#include "core/criu.h"
+#include "core/progress.h"
+#include "core/task_restore.h"
+#include "store/lease.h"
+
+struct restore_mount { /* option external_mounts: a source by its path in the container */
+	char *path, *source;
+};
+
+struct restore {
+	struct worker_job job; /* verify */
+	struct progress *progress; /* NULL: nobody asked */
+	uint64_t total, done; /* bytes for criu */
+	struct davit *d;
+	struct process *p; /* NULL once freed by it; its task's memory is kept while a job runs */
+
+	/* asked for */
+	char *name, *folder; /* of the checkpoint; one of them, or target */
+	struct oci_descriptor target;
+	bool has_target, tcp_close;
+	char *network, *work_path;
+	struct restore_mount *mounts;
+	size_t n_mounts;
+
+	/* made ready by restore_prepare */
+	char *ns;
+	struct checkpoint_read read;
+	struct criu_run *run;
+	int *fds; /* all that were opened for criu; closed when it has begun */
+	int master; /* of the terminal; -1 for none */
+	size_t n_fds;
+	char **texts; /* whatever criu's steps and arguments point to */
+	size_t n_texts;
+	struct criu_inherit *inherit;
+	size_t n_inherit;
+	struct criu_source *sources;
+	size_t n_sources;
+
+	/* under way */
+	struct serve *serve;
+	struct hook_point *hook;
+	pid_t pid;
+	bool held, verifying, verified, ready, released, criu_over, dead;
+	struct fault fault; /* code 0: none yet */
+	struct task *verify_task; /* whose memory the job keeps */
+	struct fault verify_fault;
+	int verify_result;
+};
+
+/* ---- restore_prepare.c: what is handed to criu */
+char *restore_text(struct restore *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int restore_keep_fd(struct restore *r, int fd); /* takes it over; 0 or -ENOMEM (closed) */
+int restore_step(struct restore *r, enum criu_step_kind kind, int fd, const char *target,
+		 const char *data, unsigned long flags);
+/* An fd that criu inherits under this key; borrowed. */
+int restore_inherit(struct restore *r, int fd, const char *key);
+int restore_no_memory(struct fault *f);
+
+/* ---- restore_mounts.c */
+int restore_root(struct restore *r, const struct restore_start *s, char **root, struct fault *f);
+int restore_mounts(struct restore *r, const struct restore_start *s, struct fault *f);
+/* ---- restore_net.c */
+int restore_net(struct restore *r, const struct restore_start *s, struct fault *f);
+/* ---- restore_stdio.c */
+int restore_stdio(struct restore *r, const struct restore_start *s, struct fault *f);

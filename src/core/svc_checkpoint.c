@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The methods checkpoints.export and checkpoints.import
+ *
+ * Long jobs with copies of their arguments, as those of images. A path is opened by the job, as the
+ * daemon's user, who is root: it is for clients that may read and write everything anyway. A file
+ * that is exported to is replaced when the archive is complete, so that a failure leaves what had been there.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/ckpt_export.h"
+#include "core/store_job.h"
+#include "core/store_methods.h"
+#include "util/cleanup.h"
+#include "util/container_of.h"
+#include "util/fd.h"
+#include "util/limits.h"
+#include "util/mp.h"
+
+#define TOPIC "/tasks/progress"
+
+struct checkpoint_job {
+	struct store_job job;
+	char *name, *path;
+	int fd;
+	int format; /* negative: to be guessed */
+	enum layer_compression compression;
+};
+
+static struct checkpoint_job *of(struct store_job *j)
+{
+	return container_of(j, struct checkpoint_job, job);
+}
+
+static void clear(struct store_job *j)
+{
+	struct checkpoint_job *w = of(j);
+
+	free(w->name);
+	free(w->path);
+	fd_close(&w->fd);
+}
+
+/* ---- arguments */
+
+/* False after answering. */
+static bool take_format(struct ipc_request *req, int *format)
+{
+	const char *name = ipc_arg_str(req, "format");
+
+	*format = name ? ckpt_format_of(name) : -1;
+	if (!name || *format >= 0)
+		return true;
+	ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "format",
+			"'%s' is none of \"podman\", \"containerd\" and \"criu-dir\"", name);
+	return false;
+}
+
+static bool take_compression(struct ipc_request *req, enum layer_compression *out)
+{
+	const char *name = ipc_arg_str(req, "compression");
+
+	*out = LAYER_ZSTD;
+	if (name && !strcmp(name, "gzip"))
+		*out = LAYER_GZIP;
+	else if (name && !strcmp(name, "none"))
+		*out = LAYER_NONE;
+	else if (name && strcmp(name, "zstd") != 0) {
+		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "compression",
+				"'%s' is none of \"zstd\", \"gzip\" and \"none\"", name);
+		return false;
+	}
+	return true;
+}
+
+static bool check_place(struct ipc_request *req)
+{
+	const char *path = ipc_arg_str(req, "path");
+
+	if (!!path == ipc_has(req, "stream"))
+		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, path ? "stream" : "path",
+				path ? "either a path or a stream can be given, not both"
+				     : "neither a path nor a stream is given");
+	else if (path && *path != '/')
+		ipc_reply_error(
+			req, FAULT_INVALID_ARGUMENT, "path",
+			"'%s' is not absolute; the daemon has no folder of yours to begin at",
+			path);
+	else
+		return true;
+	return false;
+}
+
+/* NULL after answering. */
+static struct checkpoint_job *new_job(struct davit *d, struct ipc_request *req,
+				      int (*run)(struct store_job *j))
+{
+	struct checkpoint_job *w = store_job_new(d, req, sizeof(*w), run, clear);
+	bool failed = false;
+
+	if (!w)
+		return NULL;
+	w->fd = -1;
+	w->name = store_job_str(&w->job, "name", &failed);
+	w->path = store_job_str(&w->job, "path", &failed);
+	if (!failed) {
+		if (!w->path)
+			w->fd = ipc_arg_fd(req, "stream");
+		return w;
+	}
+	ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, NULL, "no memory");
+	store_job_free(&w->job);
+	return NULL;
+}
+
+/* ---- export */
+
+static int open_failed(struct checkpoint_job *w, const char *step)
+{
+	fault_sys(w->job.call.f, errno, step, w->path);
+	fault_arg(w->job.call.f, "path");
+	return -EIO;
+}
+
+/* *temporary stays NULL for what is written to as it is: a device, a FIFO with a reader. */
+static int open_target(struct checkpoint_job *w, char **temporary)
+{
+	unsigned long long random;
+	struct stat st;
+
+	if (stat(w->path, &st) == 0 && !S_ISREG(st.st_mode)) {
+		w->fd = open(w->path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		return w->fd < 0 ? open_failed(w, "open") : 0;
+	}
+	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return fault_sys(w->job.call.f, errno, "getrandom", NULL);
+	if (asprintf(temporary, "%s.%016llx.tmp", w->path, random) < 0) {
+		*temporary = NULL;
+		return fault_sys(w->job.call.f, ENOMEM, "open", w->path);
+	}
+	w->fd = open(*temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (w->fd >= 0)
+		return 0;
+	open_failed(w, "make a file beside");
+	free(TAKE_PTR(*temporary));
+	return -EIO;
+}
+
+static int finish_target(struct checkpoint_job *w, const char *temporary)
+{
+	if (fsync(w->fd) < 0)
+		return fault_sys(w->job.call.f, errno, "sync", w->path);
+	if (rename(temporary, w->path) < 0)
+		return fault_sys(w->job.call.f, errno, "name the archive", w->path);
+	return 0;
+}
+
+static int run_export(struct store_job *j)
+{
+	struct checkpoint_job *w = of(j);
+	CLEANUP_FREE char *temporary = NULL;
+	struct ckpt_export e = { .name = w->name,
+				 .format = (enum ckpt_format)w->format,
+				 .compression = w->compression };
+	uint64_t size;
+	int r = 0;
+
+	if (w->path && e.format == CKPT_CRIU_DIR)
+		e.folder = w->path;
+	else if (w->path)
+		r = open_target(w, &temporary);
+	if (r < 0)
+		return r;
+	e.fd = w->fd;
+	r = ckpt_export(&j->call, &e, &size);
+	if (!r && temporary)
+		r = finish_target(w, temporary);
+	if (r < 0) {
+		if (temporary)
+			unlink(temporary);
+		return r;
+	}
+	msgpack_pack_map(&j->pk, 1);
+	mp_pack_key_uint(&j->pk, "size", size);
+	return 0;
+}
+
+static void checkpoints_export(struct ipc_request *req, void *user)
+{
+	enum layer_compression compression;
+	struct checkpoint_job *w;
+	int format;
+
+	if (!take_format(req, &format) || !take_compression(req, &compression) || !check_place(req))
+		return;
+	w = new_job(user, req, run_export);
+	if (!w)
+		return;
+	w->format = format;
+	w->compression = compression;
+	store_job_start(&w->job, TOPIC);
+}
+
+/* ---- import */
+
+/* A file or a folder; anything else might keep its opener waiting. */
+static int open_source(struct checkpoint_job *w)
+{
+	struct stat st;
+
+	if (!w->path)
+		return 0;
+	w->fd = open(w->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (w->fd < 0 || fstat(w->fd, &st) < 0)
+		return open_failed(w, "open");
+	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
+		return 0;
+	fault_set(w->job.call.f, FAULT_INVALID_ARGUMENT, 0, "%s is neither a file nor a folder",
+		  w->path);
+	fault_arg(w->job.call.f, "path");
+	return -EINVAL;
+}
+
+static int run_import(struct store_job *j)
+{
+	struct checkpoint_job *w = of(j);
+	CLEANUP(oci_descriptor_clear) struct oci_descriptor index = { 0 };
+	CLEANUP_FREE char *name = NULL;
+	struct ckpt_import in = { .path = w->path, .name = w->name, .format = w->format };
+	int r = open_source(w);
+
+	if (r < 0)
+		return r;
+	in.fd = w->fd;
+	r = ckpt_import(&j->call, &in, &index, &name);
+	if (r < 0)
+		return r;
+	msgpack_pack_map(&j->pk, 2);
+	mp_pack_key_str(&j->pk, "image", name);
+	mp_pack_key(&j->pk, "index");
+	oci_descriptor_pack(&j->pk, &index);
+	return 0;
+}
+
+static void checkpoints_import(struct ipc_request *req, void *user)
+{
+	struct checkpoint_job *w;
+	int format;
+
+	if (!take_format(req, &format) || !check_place(req))
+		return;
+	if (format == CKPT_CONTAINERD) {
+		ipc_reply_error(req, FAULT_UNIMPLEMENTED, "format",
+				"checkpoints of containerd can be written, but not read");
+		return;
+	}
+	w = new_job(user, req, run_import);
+	if (!w)
+		return;
+	w->format = format;
+	store_job_start(&w->job, TOPIC);
+}
+
+/* ---- the table */
+
+static const struct ipc_param export_params[] = {
+	{ .name = "name",
+	  .type = IPC_STR,
+	  .flags = IPC_REQUIRED,
+	  .min = 1,
+	  .max = LIMIT_IMAGE_NAME_BYTES,
+	  .doc = "of the checkpoint's image" },
+	{ .name = "format",
+	  .type = IPC_STR,
+	  .flags = IPC_REQUIRED,
+	  .doc = "\"podman\": what podman container restore --import takes; \"containerd\": what ctr "
+		 "image import takes; \"criu-dir\": criu's image files" },
+	{ .name = "path",
+	  .type = IPC_STR,
+	  .min = 1,
+	  .max = LIMIT_PATH_BYTES,
+	  .doc = "absolute, of the file to be written, which is replaced when it is complete; for "
+		 "criu-dir of a folder, which is made or empty; or stream" },
+	{ .name = "stream", .type = IPC_FD, .doc = "where the archive is written to" },
+	{ .name = "compression",
+	  .type = IPC_STR,
+	  .dflt = "zstd",
+	  .doc = "of the archive: \"zstd\", \"gzip\", \"none\"" },
+	STORE_JOB_PROGRESS,
+	{ 0 },
+};
+static const struct ipc_param import_params[] = {
+	{ .name = "path",
+	  .type = IPC_STR,
+	  .min = 1,
+	  .max = LIMIT_PATH_BYTES,
+	  .doc = "absolute, of an archive of podman's, of a tar of criu's image files, or of a folder "
+		 "of them; or stream" },
+	{ .name = "stream",
+	  .type = IPC_FD,
+	  .doc = "the archive, read to its end: a tar, plain or compressed by gzip or zstd" },
+	{ .name = "name",
+	  .type = IPC_STR,
+	  .min = 1,
+	  .max = LIMIT_IMAGE_NAME_BYTES,
+	  .doc = "of the image to be made; without it containerd.io/checkpoint/ID:DATE" },
+	{ .name = "format",
+	  .type = IPC_STR,
+	  .doc = "\"podman\" or \"criu-dir\"; without it, by what is in it" },
+	STORE_JOB_PROGRESS,
+	{ 0 },
+};
+static const struct ipc_field export_result[] = {
+	{ "size", "int", "bytes written" },
+	{ 0 },
+};
+static const struct ipc_field import_result[] = {
+	{ "image", "str", "name of the checkpoint's image" },
+	{ "index", "map", "a descriptor {media_type, digest, size}: its target" },
+	{ 0 },
+};
+
+const struct ipc_method checkpoint_methods[] = {
+	{ "checkpoints.export", "Writes a checkpoint in another tool's format", 0, export_params,
+	  export_result,
+	  "failed_precondition not_found already_exists aborted resource_exhausted "
+	  "permission_denied cancelled",
+	  checkpoints_export },
+	{ "checkpoints.import", "Makes a checkpoint of another tool's archive", 0, import_params,
+	  import_result,
+	  "failed_precondition not_found already_exists unimplemented resource_exhausted "
+	  "permission_denied cancelled",
+	  checkpoints_import },
+	{ 0 },
+};

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Images: which manifest below an index is the one for a platform
+ *
+ * The best match of all manifests that the index and the indexes in it name, the first of equals.
+ * An entry without a platform is looked into: its image config tells. What is no container image
+ * (attestations, artifacts) is passed over. A target that is a manifest itself is the answer,
+ * whatever platform it is for: there is nothing to choose.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/image_internal.h"
+#include "util/limits.h"
+
+struct chooser {
+	struct store_call *c;
+	const struct oci_platform *wanted;
+	image_fetch_fn fetch;
+	void *user;
+	struct lh_table *seen;
+	size_t count, unknown; /* entries; those whose platform cannot be known */
+	int score;
+	struct oci_descriptor best;
+	char there[256]; /* the platforms that there are */
+};
+
+static int fetch(struct chooser *ch, const struct oci_descriptor *d)
+{
+	return ch->fetch ? ch->fetch(ch->user, d) : content_has(ch->c, d->digest.text);
+}
+
+static void note_platform(struct chooser *ch, const struct oci_platform *p)
+{
+	size_t n = strlen(ch->there);
+	char text[96];
+
+	oci_platform_text(p, text, sizeof(text));
+	if (!strcmp(p->os, "unknown") || strstr(ch->there, text))
+		return;
+	snprintf(ch->there + n, sizeof(ch->there) - n, "%s%s", n ? ", " : "", text);
+}
+
+static int take(struct chooser *ch, const struct oci_descriptor *d, const struct oci_platform *p)
+{
+	int score = oci_platform_match(ch->wanted, p);
+
+	note_platform(ch, p);
+	if (score <= ch->score)
+		return 0;
+	oci_descriptor_clear(&ch->best);
+	ch->score = score;
+	return oci_descriptor_copy(&ch->best, d, ch->c->f);
+}
+
+/* A manifest without a platform beside it. */
+static int look_into(struct chooser *ch, const struct oci_descriptor *d)
+{
+	struct store_call *c = ch->c;
+	struct oci_document doc;
+	struct oci_config config;
+	int r = fetch(ch, d);
+
+	if (r <= 0) {
+		ch->unknown += !r;
+		return r;
+	}
+	r = image_document(c, d, &doc);
+	if (r < 0)
+		return r;
+	if (oci_is_config(doc.config.media_type)) {
+		r = fetch(ch, &doc.config);
+		ch->unknown += !r;
+		if (r > 0) {
+			r = image_config(c, d, &doc, &config);
+			if (!r) {
+				r = take(ch, d, &config.platform);
+				oci_config_clear(&config);
+			}
+		}
+	}
+	oci_document_clear(&doc);
+	return r;
+}
+
+static int look(struct chooser *ch, const struct oci_descriptor *index, unsigned depth)
+{
+	struct store_call *c = ch->c;
+	struct oci_document doc;
+	int r = store_cancelled(c);
+
+	if (r < 0)
+		return r;
+	if (depth > LIMIT_IMAGE_DEPTH) {
+		fault_set(c->f, FAULT_FAILED_PRECONDITION, 0,
+			  "%s: indexes are nested deeper than %u", index->digest.text,
+			  LIMIT_IMAGE_DEPTH);
+		return -ELOOP;
+	}
+	r = image_document(c, index, &doc);
+	for (size_t i = 0; r >= 0 && i < doc.n_children; i++) {
+		const struct oci_descriptor *d = &doc.children[i];
+		enum oci_kind kind = oci_kind_of(d->media_type);
+
+		r = image_set_add(ch->seen, d->digest.text);
+		if (r < 0) {
+			r = image_no_memory(c->f);
+			break;
+		}
+		if (!r || kind == OCI_KIND_OTHER)
+			continue;
+		if (++ch->count > LIMIT_IMAGE_CHILDREN) {
+			fault_set(c->f, FAULT_FAILED_PRECONDITION, 0,
+				  "%s names more than %u manifests", index->digest.text,
+				  LIMIT_IMAGE_CHILDREN);
+			r = -E2BIG;
+			break;
+		}
+		if (kind == OCI_KIND_MANIFEST) {
+			r = d->has_platform ? take(ch, d, &d->platform) : look_into(ch, d);
+			continue;
+		}
+		if (d->has_platform && !oci_platform_match(ch->wanted, &d->platform)) {
+			note_platform(ch, &d->platform);
+			continue;
+		}
+		r = fetch(ch, d);
+		ch->unknown += !r;
+		if (r > 0)
+			r = look(ch, d, depth + 1);
+	}
+	oci_document_clear(&doc);
+	return r < 0 ? r : 0;
+}
+
+static int none(struct chooser *ch, const struct oci_descriptor *target)
+{
+	char wanted[96], unknown[96] = "";
+
+	oci_platform_text(ch->wanted, wanted, sizeof(wanted));
+	if (ch->unknown)
+		snprintf(unknown, sizeof(unknown), "%s%zu entries are missing",
+			 *ch->there ? "; " : "", ch->unknown);
+	fault_set(ch->c->f, FAULT_NOT_FOUND, 0, "the index %s has no image for %s (there is: %s%s)",
+		  target->digest.text, wanted, *ch->there || *unknown ? ch->there : "none",
+		  unknown);
+	fault_arg(ch->c->f, "platform");
+	return -ENOENT;
+}
+
+static int choose(struct chooser *ch, const struct oci_descriptor *target)
+{
+	struct store_call *c = ch->c;
+	int r;
+
+	switch (oci_kind_of(target->media_type)) {
+	case OCI_KIND_MANIFEST:
+		return oci_descriptor_copy(&ch->best, target, c->f);
+	case OCI_KIND_INDEX:
+		break;
+	default:
+		fault_set(c->f, FAULT_FAILED_PRECONDITION, 0, "%s is no image: its type is %.128s",
+			  target->digest.text, target->media_type);
+		return -EINVAL;
+	}
+	ch->seen = image_set_new();
+	if (!ch->seen)
+		return image_no_memory(c->f);
+	r = fetch(ch, target);
+	/* one that is not there is what reading it says */
+	if (r >= 0)
+		r = look(ch, target, 1);
+	lh_table_free(ch->seen);
+	if (r < 0)
+		return r;
+	return ch->score ? 0 : none(ch, target);
+}
+
+int image_choose(struct store_call *c, const struct oci_descriptor *target,
+		 const struct oci_platform *platform, image_fetch_fn fn, void *user,
+		 struct oci_descriptor *manifest, struct oci_document *doc)
+{
+	struct chooser ch = { .c = c, .wanted = platform, .fetch = fn, .user = user };
+	int r;
+
+	memset(manifest, 0, sizeof(*manifest));
+	memset(doc, 0, sizeof(*doc));
+	r = choose(&ch, target);
+	if (!r)
+		r = fetch(&ch, &ch.best);
+	if (r >= 0)
+		r = image_document(c, &ch.best, doc);
+	if (r < 0) {
+		oci_descriptor_clear(&ch.best);
+		return r;
+	}
+	*manifest = ch.best;
+	return 0;
+}
+
+int image_manifest(struct store_call *c, const struct oci_descriptor *target,
+		   const struct oci_platform *platform, struct oci_descriptor *manifest,
+		   struct oci_document *doc)
+{
+	return image_choose(c, target, platform, NULL, NULL, manifest, doc);
+}

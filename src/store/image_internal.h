@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Images, inside: what records, walks, import, export and unpacking share
+ */
+#pragma once
+
+#include <errno.h>
+#include <json-c/linkhash.h>
+
+#include "store/content.h"
+#include "store/image.h"
+#include "store/image_io.h"
+#include "store/layer.h"
+#include "store/lease.h"
+#include "store/oci_internal.h"
+#include "store/store_internal.h"
+#include "util/cleanup.h"
+
+#define IMAGE_GC_CONTENT "containerd.io/gc.ref.content."
+#define IMAGE_GC_SNAPSHOT "containerd.io/gc.ref.snapshot."
+#define IMAGE_UNCOMPRESSED "containerd.io/uncompressed" /* of a layer: its diff_id */
+#define IMAGE_SNAPSHOT_REF "containerd.io/snapshot.ref" /* of a snapshot: its chain id */
+
+DEFINE_CLEANUP(struct lh_table *, lh_table_free)
+
+static inline int image_no_memory(struct fault *f)
+{
+	fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "image");
+	return -ENOMEM;
+}
+
+/* A set of texts, each a copy. */
+struct lh_table *image_set_new(void);
+/* 1: it was added, 0: it had been there, -ENOMEM. */
+int image_set_add(struct lh_table *set, const char *text);
+
+/* ---- image.c */
+/* Names are shown on terminals: without control characters. FAULT_INVALID_ARGUMENT. */
+int image_check_name(struct store_call *c, const char *name);
+/* An image's target, to be cleared. FAULT_NOT_FOUND. */
+int image_target(struct store_call *c, const char *name, struct oci_descriptor *target);
+struct image_new {
+	char *name;
+	struct oci_descriptor target;
+};
+/*
+ * Several at once, all or none, each created or given its new target; what hangs below them has its
+ * labels already.
+ */
+int image_put_all(struct store_call *c, const struct image_new *v, size_t n, image_fn fn,
+		  void *user);
+
+/* ---- image_walk.c */
+/* The index or manifest of a descriptor, read from the content and checked. */
+int image_document(struct store_call *c, const struct oci_descriptor *d, struct oci_document *doc);
+/* The config of a manifest; FAULT_FAILED_PRECONDITION for one that is no container image's. */
+int image_config(struct store_call *c, const struct oci_descriptor *manifest,
+		 const struct oci_document *doc, struct oci_config *config);
+/* Sets the labels that keep a document's children. Of an index, those with keep[i], or all (NULL). */
+int image_label(struct store_call *c, const struct oci_descriptor *d,
+		const struct oci_document *doc, const bool *keep);
+
+/* ---- image_choose.c: manifests below an index, by platform */
+/*
+ * Where indexes and manifests come from while a platform is looked for: 1 and the document, 0 when
+ * it is not there, negative after filling the fault.
+ */
+typedef int (*image_fetch_fn)(void *user, const struct oci_descriptor *d);
+/* As image_manifest, with `fetch` (may be NULL) asked before each document is read. */
+int image_choose(struct store_call *c, const struct oci_descriptor *target,
+		 const struct oci_platform *platform, image_fetch_fn fetch, void *user,
+		 struct oci_descriptor *manifest, struct oci_document *doc);
+
+/* ---- image_ingest.c */
+/*
+ * An ingest under a ref made of `key`, from its start. When another writer has that ref, one that is
+ * like it. -EEXIST as ingest_open.
+ */
+int image_ingest_open(struct store_call *c, const char *key, const char *expected, int64_t total,
+		      struct ingest **out);
