@@ -356,7 +356,9 @@ static const struct ipc_param import_params[] = {
 	  .min = 1,
 	  .max = LIMIT_IMAGE_NAME_BYTES,
 	  .doc = "of the archive's only image; without it the names in the archive" },
-	PLATFORM("OS/ARCHITECTURE[/VARIANT] to be kept of an index; without it this machine's"),
+	PLATFORM(
+		"OS/ARCHITECTURE[/VARIANT] to be kept of an index, or that an image without one is "
+		"for; left out: this machine's, or any"),
 	{ .name = "all_platforms",
 	  .type = IPC_BOOL,
 	  .dflt = "false",

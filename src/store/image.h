@@ -53,9 +53,10 @@ int image_walk(struct store_call *c, const struct oci_descriptor *target, bool l
 /*
  * Import: an OCI layout or a docker archive (or a tar that is both), as a tar (plain, gzip, zstd) or
  * a folder. fd is read to its end (a pipe is fine) or is the folder. name: for the only image of an
- * archive, or when it has none; NULL: by its own names. platform NULL: this machine's; all: keep
- * every platform. Blobs come under the call's lease, or a transient one, until the images are made.
- * fn gets each image.
+ * archive, or when it has none; NULL: by its own names. platform NULL: this machine's of an index,
+ * and any image that is none; named: FAULT_NOT_FOUND for an image of another one; all: keep every
+ * platform, refuse none. Blobs come under the call's lease, or a transient one, until the images are
+ * made. fn gets each image.
  */
 struct image_import {
 	int fd;
@@ -65,7 +66,11 @@ struct image_import {
 int image_import(struct store_call *c, const struct image_import *in, image_fn fn, void *user);
 
 enum image_format { IMAGE_OCI, IMAGE_DOCKER };
-/* Writes a tar of an OCI layout (with docker's manifest.json for "docker") to fd. Reproducible. */
+/*
+ * Writes a tar of an OCI layout (with docker's manifest.json for "docker") to fd. Reproducible.
+ * platform: FAULT_NOT_FOUND for an image of another one; NULL: all there are, for docker this
+ * machine's.
+ */
 int image_export(struct store_call *c, const char *const *names, size_t n, int fd,
 		 enum image_format format, const char *platform, uint64_t *size);
 

@@ -5,7 +5,8 @@
  * The best match of all manifests that the index and the indexes in it name, the first of equals.
  * An entry without a platform is looked into: its image config tells. What is no container image
  * (attestations, artifacts) is passed over. A target that is a manifest itself is the answer,
- * whatever platform it is for: there is nothing to choose.
+ * whatever platform it is for: there is nothing to choose. Who was asked for a platform by name
+ * compares it afterwards (image_is_for).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -197,6 +198,45 @@ int image_choose(struct store_call *c, const struct oci_descriptor *target,
 	}
 	*manifest = ch.best;
 	return 0;
+}
+
+static int is_for_another(struct store_call *c, const struct oci_descriptor *manifest,
+			  const struct oci_platform *wanted, const struct oci_platform *have)
+{
+	char is[96], shall[96];
+
+	oci_platform_text(have, is, sizeof(is));
+	oci_platform_text(wanted, shall, sizeof(shall));
+	fault_set(c->f, FAULT_NOT_FOUND, 0, "the image %s is for %s, not for %s",
+		  manifest->digest.text, is, shall);
+	fault_arg(c->f, "platform");
+	return -ENOENT;
+}
+
+int image_is_for(struct store_call *c, const struct oci_descriptor *manifest,
+		 const struct oci_document *doc, const struct oci_platform *platform,
+		 image_fetch_fn fn, void *user)
+{
+	struct chooser ch = { .c = c, .fetch = fn, .user = user };
+	struct oci_config config = { 0 };
+	const struct oci_platform *have = &manifest->platform;
+	int r;
+
+	if (!manifest->has_platform) {
+		if (!oci_is_config(doc->config.media_type))
+			return 0;
+		r = fetch(&ch, &doc->config);
+		if (r > 0)
+			r = image_config(c, manifest, doc, &config);
+		else if (!r)
+			return 0;
+		if (r < 0)
+			return r;
+		have = &config.platform;
+	}
+	r = oci_platform_match(platform, have) ? 0 : is_for_another(c, manifest, platform, have);
+	oci_config_clear(&config);
+	return r;
 }
 
 int image_manifest(struct store_call *c, const struct oci_descriptor *target,

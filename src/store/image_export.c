@@ -183,6 +183,22 @@ static int collect(struct collect *co, const struct oci_descriptor *d, unsigned 
 	return r < 0 ? r : some;
 }
 
+int export_manifest(struct export_plan *p, const struct oci_descriptor *target,
+		    const struct oci_platform *platform, struct oci_descriptor *manifest,
+		    struct oci_document *doc)
+{
+	int r = image_manifest(p->c, target, platform, manifest, doc);
+
+	if (!r && p->platform) {
+		r = image_is_for(p->c, manifest, doc, platform, NULL, NULL);
+		if (r < 0) {
+			oci_descriptor_clear(manifest);
+			oci_document_clear(doc);
+		}
+	}
+	return r;
+}
+
 static int add_oci(struct export_plan *p, const char *name, const struct oci_descriptor *target)
 {
 	struct collect co = { .p = p };
@@ -195,7 +211,7 @@ static int add_oci(struct export_plan *p, const char *name, const struct oci_des
 		r = oci_platform_parse(&platform, p->platform, p->c->f);
 		if (r < 0)
 			return r;
-		r = image_manifest(p->c, target, &platform, &manifest, &doc);
+		r = export_manifest(p, target, &platform, &manifest, &doc);
 		oci_platform_clear(&platform);
 		oci_document_clear(&doc);
 		target = &manifest;

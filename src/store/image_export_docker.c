@@ -293,7 +293,7 @@ int export_docker(struct export_plan *p, const char *name, const struct oci_desc
 
 	if (r < 0)
 		return r;
-	r = image_manifest(p->c, target, &platform, &d, &doc);
+	r = export_manifest(p, target, &platform, &d, &doc);
 	oci_platform_clear(&platform);
 	if (r < 0)
 		return r;

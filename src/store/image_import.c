@@ -409,6 +409,15 @@ static int keep(struct import *im, const struct oci_descriptor *d, const struct 
 	return r;
 }
 
+/* A platform that was named is the image's, also where there is nothing to choose. */
+static int is_wanted(struct import *im, const struct oci_descriptor *manifest,
+		     const struct oci_document *doc)
+{
+	if (!im->in->platform || !*im->in->platform || im->in->all_platforms)
+		return 0;
+	return image_is_for(im->c, manifest, doc, &im->platform, fetch, im);
+}
+
 static int keep_target(struct import *im, const struct oci_descriptor *target)
 {
 	struct oci_descriptor manifest = { 0 };
@@ -435,13 +444,17 @@ static int keep_target(struct import *im, const struct oci_descriptor *target)
 				*im->c->f = why;
 			return only < 0 ? only : r;
 		}
+		r = 0;
 	} else if (r < 0) {
 		return r;
 	} else {
 		chosen = manifest.digest;
+		r = is_wanted(im, &manifest, &doc);
 	}
 	oci_descriptor_clear(&manifest);
 	oci_document_clear(&doc);
+	if (r < 0)
+		return r;
 	r = keep(im, target, &chosen, 0);
 	if (r)
 		return r < 0 ? r : 0;

@@ -70,6 +70,14 @@ typedef int (*image_fetch_fn)(void *user, const struct oci_descriptor *d);
 int image_choose(struct store_call *c, const struct oci_descriptor *target,
 		 const struct oci_platform *platform, image_fetch_fn fetch, void *user,
 		 struct oci_descriptor *manifest, struct oci_document *doc);
+/*
+ * Whether a manifest is for a platform that was asked for by name: what its descriptor says, else its
+ * config. 0, also when neither can tell (an artifact, or a config that is not there: whoever needs
+ * it says so); -ENOENT, FAULT_NOT_FOUND with both platforms.
+ */
+int image_is_for(struct store_call *c, const struct oci_descriptor *manifest,
+		 const struct oci_document *doc, const struct oci_platform *platform,
+		 image_fetch_fn fetch, void *user);
 
 /* ---- image_ingest.c */
 /*

@@ -276,6 +276,11 @@ def test_import_platforms(davit):
     assert set(contents(davit, namespace="all")) == set(both)
     assert set(contents(davit, namespace="one")) == {images.digest(index), *other.blobs}
     fails("not_found", load, davit, tar(layout([top], both)), platform="linux/riscv64")
+    # of an image for one platform there is nothing to choose: it is for the one that was named, or refused
+    single = tar(layout([other.descriptor(name="single")], other.blobs))
+    error = fails("not_found", load, davit, single, platform="linux/riscv64")
+    assert error.details["argument"] == "platform" and "is for linux/s390x" in str(error), error
+    load(davit, single)
     missing = {d: b for d, b in both.items() if d != images.digest(mine.config)}
     error = fails("failed_precondition", load, davit, tar(layout([top], missing)), namespace="missing")
     assert images.digest(mine.config) in error.message

@@ -353,6 +353,34 @@ static void test_platforms(void **state)
 	kit_image_free(&gone);
 }
 
+static void test_single_platform(void **state)
+{
+	struct kit *k = *state;
+	struct kit_image im = kit_image("single", "s390x", 1);
+	static const char *const name[] = { "s" };
+	struct listing l;
+	uint64_t size;
+	int fd;
+
+	OK(kit_import(k, kit_layout(&im, KIT_NAMED("s"), LAYER_NONE), NULL, NULL));
+	fd = bytes_fd(bytes_of(""));
+	for (int format = IMAGE_OCI; format <= IMAGE_DOCKER; format++) {
+		FAILS(image_export(&k->c, name, 1, fd, (enum image_format)format, "linux/amd64",
+				   &size),
+		      -ENOENT, FAULT_NOT_FOUND, "is for linux/s390x, not for linux/amd64");
+		assert_string_equal(k->f.argument, "platform");
+	}
+	close(fd);
+	fd = export_to_file(k, name, 1, IMAGE_OCI, "linux/s390x");
+	l = list(fd, NULL);
+	assert_int_equal(l.n, 2 + 3 + 2);
+	listing_clear(&l);
+	close(fd);
+	/* nobody asked */
+	close(export_to_file(k, name, 1, IMAGE_DOCKER, NULL));
+	kit_image_free(&im);
+}
+
 /* ---- readers */
 
 /* An image that no pipe holds. */
@@ -464,8 +492,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
-		T(test_oci),	    T(test_docker),	   cmocka_unit_test(test_docker_tags),
-		T(test_incomplete), T(test_wrong_diff_id), T(test_platforms),
+		T(test_oci),
+		T(test_docker),
+		cmocka_unit_test(test_docker_tags),
+		T(test_incomplete),
+		T(test_wrong_diff_id),
+		T(test_platforms),
+		T(test_single_platform),
 		T(test_readers),
 	};
 

@@ -227,6 +227,40 @@ static void test_platforms(void **state)
 	kit_image_free(&other);
 }
 
+/* An archive of a single manifest. */
+static int import_single(struct kit *k, const struct kit_image *im, const char *more,
+			 const char *platform, bool all)
+{
+	struct image_import in = { .fd = bytes_fd(kit_layout(im, more, LAYER_NONE)),
+				   .platform = platform,
+				   .all_platforms = all };
+	int r = image_import(&k->c, &in, NULL, NULL);
+
+	close(in.fd);
+	return r;
+}
+
+static void test_single_platform(void **state)
+{
+	struct kit *k = *state;
+	struct kit_image im = kit_image("single", "s390x", 1);
+
+	/* not asked for: whatever it is */
+	FAILS(import_single(k, &im, KIT_NAMED("s"), "linux/amd64", false), -ENOENT, FAULT_NOT_FOUND,
+	      "is for linux/s390x, not for linux/amd64");
+	assert_string_equal(k->f.argument, "platform");
+	FAILS(image_get(&k->c, "s", NULL, NULL), -ENOENT, FAULT_NOT_FOUND, "s");
+	OK(import_single(k, &im, KIT_NAMED("s"), NULL, false));
+	OK(import_single(k, &im, KIT_NAMED("s"), "linux/s390x", false));
+	/* every one that is there */
+	OK(import_single(k, &im, KIT_NAMED("s"), "linux/amd64", true));
+	/* its descriptor knows the variant, which the config does not say */
+	FAILS(import_single(k, &im, KIT_NAMED("s") KIT_PLATFORM("arm"), "linux/arm/v6", false),
+	      -ENOENT, FAULT_NOT_FOUND, "is for linux/arm, not for linux/arm/v6");
+	OK(import_single(k, &im, KIT_NAMED("s") KIT_PLATFORM("arm"), "linux/arm64", false));
+	kit_image_free(&im);
+}
+
 static void test_missing_platform(void **state)
 {
 	struct kit *k = *state;
@@ -401,6 +435,24 @@ static void test_docker(void **state)
 	OK(kit_import(k, docker(&im, &(struct docker){ .gzip = true }), NULL, &seen));
 	assert_string_not_equal(seen.digest, first);
 	OK(kit_import(k, docker(&im, &(struct docker){ .more = "VERSION" }), NULL, &seen));
+	kit_image_free(&im);
+}
+
+/* The manifest is made here: its config alone tells. */
+static void test_docker_platform(void **state)
+{
+	struct kit *k = *state;
+	struct kit_image im = kit_image("g", "s390x", 1);
+	struct image_import in = { .platform = "linux/amd64" };
+
+	in.fd = bytes_fd(docker(&im, &(struct docker){ 0 }));
+	FAILS(image_import(&k->c, &in, NULL, NULL), -ENOENT, FAULT_NOT_FOUND,
+	      "is for linux/s390x, not for linux/amd64");
+	close(in.fd);
+	in.platform = "linux/s390x";
+	in.fd = bytes_fd(docker(&im, &(struct docker){ 0 }));
+	OK(image_import(&k->c, &in, NULL, NULL));
+	close(in.fd);
 	kit_image_free(&im);
 }
 
@@ -649,11 +701,23 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
-		T(test_layout),	    T(test_order),	  T(test_folder),
-		T(test_platforms),  T(test_names),	  T(test_docker),
-		T(test_bad_docker), T(test_docker_count), T(test_both),
-		T(test_cancel),	    T(test_pipe),	  T(test_wrong_fds),
-		T(test_parallel),   T(test_left_ingest),  T(test_missing_platform),
+		T(test_layout),
+		T(test_order),
+		T(test_folder),
+		T(test_platforms),
+		T(test_names),
+		T(test_docker),
+		T(test_bad_docker),
+		T(test_docker_count),
+		T(test_both),
+		T(test_cancel),
+		T(test_pipe),
+		T(test_wrong_fds),
+		T(test_parallel),
+		T(test_left_ingest),
+		T(test_missing_platform),
+		T(test_single_platform),
+		T(test_docker_platform),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
