@@ -84,6 +84,10 @@ int ingest_expect(struct store_call *c, struct ingest *i, const char *expected, 
 uint64_t ingest_offset(const struct ingest *i);
 int ingest_write(struct ingest *i, const void *data, size_t size, struct fault *f);
 int ingest_restart(struct ingest *i, int64_t total, struct fault *f);
+/* Whether the bytes at `at`, which are there, are these: 1 or 0. */
+int ingest_same(struct ingest *i, uint64_t at, const void *data, size_t size, struct fault *f);
+/* Cuts it back to the first `size` bytes, which are there and are hashed again. -ECANCELED. */
+int ingest_shorten(struct store_call *c, struct ingest *i, uint64_t size);
 /* Of the bytes so far. */
 int ingest_digest(struct ingest *i, struct digest *out);
 /*
@@ -97,6 +101,8 @@ int ingest_commit(struct store_call *c, struct ingest *i, int64_t size, const ch
 		  const struct db_label *labels, size_t n, struct digest *out);
 /* Leaves what was written for a later opening. NULL is fine. */
 void ingest_close(struct ingest *i);
+/* As ingest_close, but the last bytes of it are given back; one that has no more is removed. */
+void ingest_give_back(struct ingest *i, uint64_t bytes);
 /* Closes and removes. NULL is fine. */
 void ingest_discard(struct ingest *i);
 

@@ -262,31 +262,19 @@ static int read_text(struct reader *rd, uint64_t size, char **text, size_t *leng
 	return (int)n;
 }
 
-int import_commit(struct store_call *c, struct ingest *to, const char *expected, const char *path,
-		  struct digest *out)
-{
-	int r = ingest_commit(c, to, -1, expected, NULL, 0, out);
-
-	if (!r || r == -EEXIST)
-		return 0;
-	ingest_discard(to);
-	fault_prefix(c->f, "%.256s", path);
-	return r;
-}
-
 /* What a blob that is there already is compared by, and made anew of when it is damaged. */
 struct again {
 	const char *digest;
 	uint64_t size, at;
 	int fd; /* the blob's file, as far as it is like the archive's; -1 */
-	struct ingest *to; /* NULL as long as it is */
+	struct image_blob blob; /* not open as long as it is */
 };
 
 /* From here on they differ: what was alike so far is the beginning of a new file. */
 static int again_begin(struct reader *rd, struct again *a)
 {
 	struct store_call *c = rd->c;
-	int r = image_ingest_open(c, a->digest, NULL, (int64_t)a->size, &a->to);
+	int r = image_blob_open(c, a->digest, NULL, (int64_t)a->size, &a->blob);
 
 	for (uint64_t at = 0; !r && at < a->at;) {
 		size_t n = a->at - at < sizeof(rd->there) ? (size_t)(a->at - at)
@@ -296,7 +284,7 @@ static int again_begin(struct reader *rd, struct again *a)
 		if (r < 0)
 			fault_sys(c->f, -r, "read the content", a->digest);
 		else
-			r = ingest_write(a->to, rd->there, n, c->f);
+			r = image_blob_add(c, &a->blob, rd->there, n);
 		at += n;
 	}
 	return r;
@@ -306,11 +294,11 @@ static int again_add(struct reader *rd, struct again *a, size_t n)
 {
 	int r = 0;
 
-	if (!a->to && (a->fd < 0 || fd_pread_all(a->fd, rd->there, n, a->at) < 0 ||
-		       memcmp(rd->there, rd->buf, n)))
+	if (!a->blob.to && (a->fd < 0 || fd_pread_all(a->fd, rd->there, n, a->at) < 0 ||
+			    memcmp(rd->there, rd->buf, n)))
 		r = again_begin(rd, a);
 	a->at += n;
-	return r || !a->to ? r : ingest_write(a->to, rd->buf, n, rd->c->f);
+	return r || !a->blob.to ? r : image_blob_add(rd->c, &a->blob, rd->buf, n);
 }
 
 static int again_read(struct reader *rd, struct again *a, enum layer_compression *compression)
@@ -354,9 +342,9 @@ static int compare_blob(struct reader *rd, uint64_t size, const char *expected,
 	r = again_read(rd, &a, compression);
 	fd_close(&a.fd);
 	if (r < 0)
-		ingest_discard(a.to);
-	else if (a.to)
-		r = import_commit(rd->c, a.to, expected, rd->path, &digest);
+		image_blob_fail(&a.blob, r);
+	else if (a.blob.to)
+		r = image_blob_commit(rd->c, &a.blob, expected, rd->path, &digest);
 	return r;
 }
 
@@ -366,7 +354,7 @@ static int read_blob(struct reader *rd, uint64_t size, const char *expected,
 {
 	struct store_call *c = rd->c;
 	char key[DIGEST_TEXT + 8];
-	struct ingest *to;
+	struct image_blob blob;
 	struct digest name;
 	ssize_t n;
 	int r;
@@ -382,7 +370,7 @@ static int read_blob(struct reader *rd, uint64_t size, const char *expected,
 	snprintf(key, sizeof(key), "%s%s", expected ? "" : "file-",
 		 expected ? expected : name.text);
 	out->size = size;
-	r = image_ingest_open(c, key, expected, (int64_t)size, &to);
+	r = image_blob_open(c, key, expected, (int64_t)size, &blob);
 	if (r == -EEXIST && expected) {
 		digest_parse(expected, &out->digest);
 		return compare_blob(rd, size, expected, &out->compression);
@@ -392,15 +380,16 @@ static int read_blob(struct reader *rd, uint64_t size, const char *expected,
 	for (bool first = true; (n = read_data(rd)) > 0; first = false) {
 		if (first)
 			out->compression = import_compression(rd->buf, (size_t)n);
-		r = ingest_write(to, rd->buf, (size_t)n, c->f);
+		r = image_blob_add(c, &blob, rd->buf, (size_t)n);
 		if (r < 0)
 			break;
 	}
 	if (n < 0 || r < 0) {
-		ingest_discard(to);
-		return r < 0 ? r : (int)n;
+		r = r < 0 ? r : (int)n;
+		image_blob_fail(&blob, r);
+		return r;
 	}
-	return import_commit(c, to, expected, rd->path, &out->digest);
+	return image_blob_commit(c, &blob, expected, rd->path, &out->digest);
 }
 
 /* ---- entries */

@@ -83,7 +83,7 @@ static int read_text(struct import *im, const char *path, char **text, size_t *s
 }
 
 /* *first is set to what begins the file. */
-static int copy(struct import *im, int fd, struct ingest *to, const char *path,
+static int copy(struct import *im, int fd, struct image_blob *to, const char *path,
 		enum layer_compression *first)
 {
 	struct store_call *c = im->c;
@@ -102,7 +102,7 @@ static int copy(struct import *im, int fd, struct ingest *to, const char *path,
 		if (begin)
 			*first = import_compression(buf, (size_t)n);
 		begin = false;
-		r = ingest_write(to, buf, (size_t)n, c->f);
+		r = image_blob_add(c, to, buf, (size_t)n);
 		store_progress_add(c->progress, (uint64_t)n);
 		if (!r)
 			r = store_cancelled(c);
@@ -117,7 +117,7 @@ static int store_file(struct import *im, const char *path, const char *key,
 	struct store_call *c = im->c;
 	const char *expected = d ? d->digest.text : NULL;
 	CLEANUP_CLOSE int fd = -1;
-	struct ingest *to;
+	struct image_blob blob;
 	int r = open_file(im, path, &fd, &out->size);
 
 	if (r <= 0)
@@ -134,23 +134,23 @@ static int store_file(struct import *im, const char *path, const char *key,
 			  (unsigned long long)out->size, LIMIT_LAYER_BYTES);
 		return -EFBIG;
 	}
-	r = image_ingest_open(c, key, expected, (int64_t)out->size, &to);
+	r = image_blob_open(c, key, expected, (int64_t)out->size, &blob);
 	if (r == -EEXIST && expected) {
 		r = content_same(c, expected, fd, out->size);
 		if (r > 0)
 			return 1;
 		/* one of them is damaged: which one is found out at the end */
 		r = r < 0 ? fault_sys(c->f, -r, "compare", path)
-			  : image_ingest_open(c, key, NULL, (int64_t)out->size, &to);
+			  : image_blob_open(c, key, NULL, (int64_t)out->size, &blob);
 	}
 	if (r < 0)
 		return r;
-	r = copy(im, fd, to, path, &out->compression);
+	r = copy(im, fd, &blob, path, &out->compression);
 	if (r < 0) {
-		ingest_discard(to);
+		image_blob_fail(&blob, r);
 		return r;
 	}
-	r = import_commit(c, to, expected, path, &out->digest);
+	r = image_blob_commit(c, &blob, expected, path, &out->digest);
 	return r < 0 ? r : 1;
 }
 

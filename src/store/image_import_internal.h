@@ -66,8 +66,3 @@ int import_docker(struct import *im);
 int import_path(const char *name, char *out);
 /* By the first bytes of a file. */
 enum layer_compression import_compression(const void *data, size_t size);
-/*
- * The end of a file's ingest: 0 also when it had been there. The ingest is gone in every case.
- */
-int import_commit(struct store_call *c, struct ingest *to, const char *expected, const char *path,
-		  struct digest *out);

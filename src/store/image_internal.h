@@ -86,3 +86,22 @@ int image_is_for(struct store_call *c, const struct oci_descriptor *manifest,
  */
 int image_ingest_open(struct store_call *c, const char *key, const char *expected, int64_t total,
 		      struct ingest **out);
+
+/* A blob that is read from its start, into an ingest that may have the beginning of it already. */
+struct image_blob {
+	struct ingest *to; /* NULL once it is committed or has failed */
+	uint64_t at; /* how much has come */
+	bool own; /* the ref is the one that the same import looks for the next time */
+};
+/* As image_ingest_open, but what is there stays, and is compared with what is added. */
+int image_blob_open(struct store_call *c, const char *key, const char *expected, int64_t total,
+		    struct image_blob *out);
+int image_blob_add(struct store_call *c, struct image_blob *b, const void *data, size_t size);
+/* 0 also when it had been there. Fails as image_blob_fail says, with `path` before the fault. */
+int image_blob_commit(struct store_call *c, struct image_blob *b, const char *expected,
+		      const char *path, struct digest *out);
+/*
+ * Gives it up for this error: what a full disk has stopped stays for the next time, all else is
+ * removed.
+ */
+void image_blob_fail(struct image_blob *b, int err);

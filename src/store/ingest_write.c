@@ -152,6 +152,53 @@ int ingest_restart(struct ingest *i, int64_t total, struct fault *f)
 	return ingest_reset(i, total, f);
 }
 
+int ingest_same(struct ingest *i, uint64_t at, const void *data, size_t size, struct fault *f)
+{
+	const char *p = data;
+	char buf[16384];
+
+	while (size) {
+		size_t n = size < sizeof(buf) ? size : sizeof(buf);
+		int r = fd_pread_all(i->fd, buf, n, at);
+
+		if (r < 0)
+			return failed(i, r, "read", f);
+		if (memcmp(buf, p, n))
+			return 0;
+		p += n;
+		size -= n;
+		at += n;
+	}
+	return 1;
+}
+
+/* Its hash is of more than is there then, and goes. */
+static int cut_back(struct ingest *i, uint64_t size)
+{
+	if (ftruncate(i->fd, (off_t)size) < 0)
+		return -errno;
+	if (i->pushed > size)
+		i->pushed = size;
+	hasher_free(TAKE_PTR(i->hasher));
+	set_offset(i, size);
+	return 0;
+}
+
+int ingest_shorten(struct store_call *c, struct ingest *i, uint64_t size)
+{
+	int r = cut_back(i, size);
+
+	return r < 0 ? failed(i, r, "cut back", c->f) : ingest_rehash(c, i);
+}
+
+void ingest_give_back(struct ingest *i, uint64_t bytes)
+{
+	if (i->offset > bytes && cut_back(i, i->offset - bytes) == 0)
+		ingest_close(i);
+	else
+		ingest_discard(i);
+}
+
 int ingest_digest(struct ingest *i, struct digest *out)
 {
 	return hasher_digest(i->hasher, out);

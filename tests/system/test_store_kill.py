@@ -361,6 +361,52 @@ def test_full_disk_import(small, big, restart):
     nothing_left(small)
 
 
+@pytest.mark.parametrize("source", ["tar", "folder"])
+@pytest.mark.parametrize("restart", ["goes on", "killed"])
+def test_full_disk_import_goes_on(small, source, restart):
+    """What fitted of a layer stays, less a little; the same import writes only the rest, and uses it up."""
+    image = Image(tar({"file": noise(24 << 20)}))
+    layer, data = digest(image.layers[0]), archive(image, "x")
+    folder = write_folder(small.base / "layout", layout([image.descriptor("x")], image.blobs))
+    load(small, archive(Image(tar({"small": b"1"})), "small"))
+    small.fill(leave=16 << 20)
+    offset = 0
+    for _ in range(3):
+        with full():
+            load(small, data) if source == "tar" else small.call("images.import", path=str(folder))
+        [left] = small.call("content.list_statuses")["statuses"]
+        assert left["ref"] == "image-" + layer and left["total"] == len(image.layers[0])
+        assert 8 << 20 < left["offset"] < 16 << 20 and left["offset"] >= offset
+        offset = left["offset"] - (1 << 20)  # others may have taken some of what was given back
+        consistent(small)
+    offset = left["offset"]
+    # there is room for what makes room
+    small.call("images.delete", name="small", sync=True)
+    assert small.call("images.list")["images"] == []
+    if restart == "killed":
+        kill(small, True)()
+        consistent(small)
+    small.resize(160)
+    if source == "folder":
+        small.call("images.import", path=str(folder))
+    else:
+        begin = data.index(image.layers[0]) + offset // 2
+        out, to = os.pipe()
+        pending = small.client().send("images.import", stream=Fd(out))
+        with open(to, "wb", buffering=0) as file:
+            file.write(data[:begin])
+            # more than it reads ahead: it is within the layer now
+            wait_for(lambda: _unread(out) == 0)
+            assert small.call("content.status", ref=left["ref"])["status"]["offset"] == offset
+            file.write(data[begin:])
+        os.close(out)
+        pending.result()
+    assert [i["name"] for i in small.call("images.list")["images"]] == ["x"]
+    assert small.call("content.list_statuses")["statuses"] == []
+    consistent(small)
+    nothing_left(small)
+
+
 def test_full_disk_content(small):
     """What was written stays and can be gone on with, also after a kill."""
     data = noise(6 << 20)

@@ -677,23 +677,86 @@ static void test_parallel(void **state)
 	assert_int_equal(kit_leases(k), 0);
 }
 
-/* An ingest that a killed daemon has left under the same ref is begun anew. */
+/* What an import that was interrupted has left, `restart`: and the daemon with it. */
+static void leave_ingest(struct kit *k, const char *key, const char *expected, struct bytes data,
+			 size_t total, bool restart)
+{
+	CLEANUP_FREE char *ref = bytes_fmt("image-%s", key).p;
+	struct ingest *to;
+
+	OK(ingest_open(&k->c, ref, expected, (int64_t)total, &to));
+	OK(ingest_write(to, data.p, data.n, &k->f));
+	ingest_close(to);
+	if (!restart)
+		return;
+	kit_close(k);
+	kit_open(k);
+}
+
+static int count_ingest(void *user, const struct ingest_status *status)
+{
+	(void)status;
+	++*(size_t *)user;
+	return 0;
+}
+
+/* It is gone on with where it is right, from wherever that is, and used up. */
 static void test_left_ingest(void **state)
 {
 	struct kit *k = *state;
 	struct kit_image im = kit_image("l", kit_architecture(), 1);
-	struct digest d = bytes_digest(im.config);
-	CLEANUP_FREE char *ref = bytes_fmt("image-%s", d.text).p;
-	struct ingest *to;
+	struct bytes config = im.config, wrong = { NULL, config.n };
+	struct digest d = bytes_digest(config);
+	size_t left = 0;
+	const struct bytes cases[] = {
+		{ (char *)"garbage", 7 },
+		{ config.p, config.n / 2 },
+		{ config.p, config.n },
+		{ wrong.p = memcpy(malloc(config.n), config.p, config.n), config.n - 5 },
+	};
+
+	/* the same from the first byte to somewhere, which compares and hashes again */
+	wrong.p[config.n / 2] ^= 1;
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(cases); i++) {
+		struct kit_seen seen = { 0 };
+
+		leave_ingest(k, d.text, d.text, cases[i / 2], config.n, i % 2);
+		OK(kit_import(k, kit_layout(&im, KIT_NAMED("x"), LAYER_NONE), NULL, &seen));
+		assert_string_equal(seen.names, "x ");
+		OK(ingest_list(&k->c, "", count_ingest, &left));
+		assert_int_equal(left, 0);
+		OK(content_verify(&k->c, d.text));
+		OK(image_delete(&k->c, "x"));
+		OK(content_delete(&k->c, d.text));
+	}
+	free(wrong.p);
+	kit_image_free(&im);
+}
+
+/* Of a file whose digest nobody knows before: it becomes what this archive has there. */
+static void test_left_ingest_of_docker(void **state)
+{
+	struct kit *k = *state;
+	struct kit_image im = kit_image("l", kit_architecture(), 1);
+	struct digest d = bytes_digest(im.config), layer = bytes_digest(im.layers[0]), place;
+	CLEANUP_FREE char *path = bytes_fmt("%s.json", digest_hex(&d)).p;
+	struct bytes wrong = { strdup(im.config.p), im.config.n };
+	size_t left = 0;
 	struct kit_seen seen;
 
-	OK(ingest_open(&k->c, ref, d.text, (int64_t)im.config.n, &to));
-	OK(ingest_write(to, "garbage", 7, &k->f));
-	ingest_close(to);
-	kit_close(k);
-	kit_open(k);
-	OK(kit_import(k, kit_layout(&im, KIT_NAMED("x"), LAYER_NONE), NULL, &seen));
-	assert_string_equal(seen.names, "x ");
+	assert_int_equal(digest_of(path, strlen(path), &place), 0);
+	{
+		CLEANUP_FREE char *key = bytes_fmt("file-%s", place.text).p;
+
+		wrong.p[wrong.n / 2] ^= 1;
+		leave_ingest(k, key, NULL, wrong, wrong.n, false);
+	}
+	OK(kit_import(k, docker(&im, &(struct docker){ 0 }), NULL, &seen));
+	OK(content_verify(&k->c, d.text));
+	OK(content_verify(&k->c, layer.text));
+	OK(ingest_list(&k->c, "", count_ingest, &left));
+	assert_int_equal(left, 0);
+	free(wrong.p);
 	kit_image_free(&im);
 }
 
@@ -715,6 +778,7 @@ int main(void)
 		T(test_wrong_fds),
 		T(test_parallel),
 		T(test_left_ingest),
+		T(test_left_ingest_of_docker),
 		T(test_missing_platform),
 		T(test_single_platform),
 		T(test_docker_platform),
