@@ -136,7 +136,7 @@ static int small_write(struct small_job *s)
 	s->packed = malloc(FRAME_PACKED_MOST);
 	if (!s->frame || !s->packed || frame_codec_new(&s->codec, s->c->r.level) < 0)
 		return fault_sys(&s->fault, ENOMEM, "pack", "the image files");
-	qsort(s->files, s->n, sizeof(s->files[0]), by_name);
+	qsort(s->files, s->n, sizeof(struct image_file *), by_name);
 	r = sink->open(sink->user, CAPTURE_FILES, "", &s->out, &s->fault);
 	if (!r)
 		r = write_tar(s);
@@ -186,7 +186,7 @@ int small_start(struct capture *c)
 	SLIST_FOREACH (file, &c->files, link)
 		n += !file->blob;
 	if (s)
-		s->files = calloc(n + 1, sizeof(s->files[0]));
+		s->files = calloc(n + 1, sizeof(struct image_file *));
 	if (!s || !s->files) {
 		free(s);
 		return -ENOMEM;

@@ -255,9 +255,7 @@ int criu_mounts_read(struct criu_mounts *m, const char *container, const char *h
 		r = kind_of(&l, root_device, host, f);
 		if (r < 0)
 			break;
-		if (r == CRIU_MOUNT_KINDS)
-			r = 0;
-		else if (add(m, &l, (enum criu_mount_kind)r) < 0)
+		if (r != CRIU_MOUNT_KINDS && add(m, &l, (enum criu_mount_kind)r) < 0)
 			r = fault_sys(f, ENOMEM, "read the mounts of", "the container");
 		else
 			r = 0;

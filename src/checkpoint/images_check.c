@@ -574,13 +574,13 @@ static int check_bind(const struct mnts *all, const struct mnt *m, struct text p
 int ckpt_images_binds(const struct serve_files *files, int rootfs, struct fault *f)
 {
 	CLEANUP(mnts_clear) struct mnts all = { 0 };
-	const struct mnt *root;
+	const struct mnt *root = NULL;
 	struct text path;
 	int r = mnts_read(&all, files, f);
 
 	if (!r)
 		r = find_root(&all, &root);
-	for (size_t i = 0; !r && i < all.n; i++) {
+	for (size_t i = 0; !r && root && i < all.n; i++) {
 		const struct mnt *m = &all.v[i];
 
 		if (is_external(m) || is_root(m) || !same_superblock(m, root))

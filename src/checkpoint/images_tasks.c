@@ -244,7 +244,7 @@ static int add_core(struct ckpt_tasks *out, const struct serve_file *file,
 	if (!r && core.state != TASK_DEAD && !core.has_creds)
 		r = img_damaged(&img, "it does not say what the task may do");
 	img_close(&img);
-	if (r < 0)
+	if (r)
 		return r;
 	out->n++;
 	if (core.has_ids)

@@ -36,6 +36,7 @@ static int wrong(struct fault *f, const char *member, const char *fmt, ...)
 	fault_prefix(f, "the checkpoint's record: %s", member);
 	return -EINVAL;
 }
+#define wrong(...) FAULT_NEGATIVE(wrong(__VA_ARGS__))
 
 static int no_memory(struct fault *f)
 {
@@ -450,13 +451,13 @@ static int by_key(const void *a, const void *b)
 /* A source belongs to one place, but for the null device, which is the same everywhere. */
 static int check_keys(const struct criu_mounts *m, struct fault *f)
 {
-	CLEANUP_FREE const struct criu_mount **v = calloc(m->n + 1, sizeof(*v));
+	CLEANUP_FREE const struct criu_mount **v = calloc(m->n + 1, sizeof(struct criu_mount *));
 
 	if (!v)
 		return no_memory(f);
 	for (size_t i = 0; i < m->n; i++)
 		v[i] = &m->v[i];
-	qsort(v, m->n, sizeof(*v), by_key);
+	qsort(v, m->n, sizeof(struct criu_mount *), by_key);
 	for (size_t i = 1; i < m->n; i++)
 		if (!by_key(&v[i - 1], &v[i]) &&
 		    (v[i - 1]->kind != CRIU_MOUNT_NULL || v[i]->kind != CRIU_MOUNT_NULL))
@@ -588,7 +589,7 @@ static int read_rest(struct ckpt_record *r, json_object *from, struct fault *f)
 		ret = get_bool(from, "", "network_rules", false, &r->net_rules, f);
 	if (!ret)
 		ret = get(from, "", "stats", json_type_object, false, &j, f);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	if (j && !numbers(j))
 		return wrong(f, "stats", "has what is no number");

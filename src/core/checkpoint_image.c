@@ -35,11 +35,6 @@
 #define NOTE_CREATED "org.opencontainers.image.created"
 #define NOTE_CONTAINER "org.davit.checkpoint.container"
 
-int checkpoint_no_memory(struct fault *f)
-{
-	return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "checkpoint");
-}
-
 /* A document, or the record, on its way into the store. */
 struct document {
 	char *text;
@@ -201,7 +196,7 @@ static int base_platform(struct store_call *c, const struct oci_descriptor *mani
 	if (manifest->has_platform)
 		return 0;
 	r = content_read_all(c, doc->config.digest.text, LIMIT_MANIFEST_BYTES, &text, &size);
-	return r < 0 ? r : oci_config_read(config, text, size, doc->config.digest.text, c->f);
+	return r ? r : oci_config_read(config, text, size, doc->config.digest.text, c->f);
 }
 
 static int base_describe(struct store_call *c, const struct oci_descriptor *manifest,
@@ -239,9 +234,10 @@ static int base_find(struct store_call *c, const char *name, struct oci_descript
 	oci_descriptor_clear(&target.descriptor);
 	if (!r)
 		r = base_platform(c, &manifest, &doc, &config);
+	if (r)
+		return r;
 	/* it is there: now it also joins the lease */
-	if (!r)
-		r = content_has(c, manifest.digest.text);
+	r = content_has(c, manifest.digest.text);
 	if (r < 0)
 		return r;
 	return base_describe(c, &manifest,

@@ -4,9 +4,11 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <json-c/json.h>
 
 #include "core/checkpoint_image.h"
+#include "util/fault.h"
 
 #define CHECKPOINT_INVENTORY                                                                       \
 	"inventory.img" /* criu writes it last: without it there is no checkpoint */
@@ -16,7 +18,10 @@ static inline void checkpoint_json_putp(json_object **j)
 	json_object_put(*j);
 }
 
-int checkpoint_no_memory(struct fault *f);
+static inline int checkpoint_no_memory(struct fault *f)
+{
+	return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "checkpoint");
+}
 
 /* An image_fn: the image's target, to be cleared. */
 struct checkpoint_target {

@@ -54,6 +54,7 @@ static int refuse(struct fault *f, const char *digest, const char *fmt, ...)
 	fault_prefix(f, "the checkpoint %s", digest);
 	return -EINVAL;
 }
+#define refuse(...) FAULT_NEGATIVE(refuse(__VA_ARGS__))
 
 int checkpoint_files_ready(struct serve_files *files, const char *what, struct fault *f)
 {
@@ -440,7 +441,7 @@ static int read_artifact(struct store_call *c, const struct oci_descriptor *mani
 		r = read_files(c, files, out);
 	if (!r)
 		r = read_pages(c, out);
-	return r < 0 ? r : checkpoint_files_ready(&out->files, manifest->digest.text, c->f);
+	return r ? r : checkpoint_files_ready(&out->files, manifest->digest.text, c->f);
 }
 
 static int read_target(struct store_call *c, const struct oci_descriptor *target,
@@ -455,7 +456,7 @@ static int read_target(struct store_call *c, const struct oci_descriptor *target
 	r = read_document(c, target, &doc);
 	if (!r)
 		r = choose(c, target, &doc, &artifact, out);
-	return r < 0 ? r : read_artifact(c, artifact, out);
+	return r ? r : read_artifact(c, artifact, out);
 }
 
 int checkpoint_image_read(struct store_call *c, const char *name,
@@ -483,7 +484,7 @@ int checkpoint_files_check(const struct checkpoint_read *r, struct fault *f)
 
 	if (!e)
 		e = ckpt_images_tasks(&r->files, &tasks, f);
-	if (e < 0)
+	if (e)
 		return e;
 	if (!(tasks.namespaces & CLONE_NEWNS))
 		return fault_set(f, FAULT_FAILED_PRECONDITION, 0,

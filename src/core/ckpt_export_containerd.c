@@ -240,7 +240,7 @@ static int make_diff(struct exporting *x)
 	r = ckpt_ref_new(ref, sizeof(ref), x->c->f);
 	if (!r)
 		r = ingest_open(x->c, ref, NULL, -1, &to);
-	if (r < 0)
+	if (r)
 		return r;
 	r = pack_diff(x, to);
 	if (!r) {

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,7 @@ static int refuse(struct reader *rd, const char *fmt, ...)
 	fault_prefix(rd->c->f, "the archive's entry '%.256s'", rd->path);
 	return -EINVAL;
 }
+#define refuse(...) FAULT_NEGATIVE(refuse(__VA_ARGS__))
 
 /* What libarchive says after a failed call. */
 static int damaged(struct reader *rd, const char *where)
@@ -182,22 +184,6 @@ static int on_image(struct reader *rd, const char *name, uint64_t size)
 	return r;
 }
 
-static struct ckpt_document *document(struct ckpt_incoming *g, const char *path)
-{
-	if (!strcmp(path, PODMAN_CONFIG))
-		return &g->config;
-	if (!strcmp(path, PODMAN_SPEC))
-		return &g->spec;
-	if (!strcmp(path, PODMAN_DELETED))
-		return &g->deleted;
-	if (!strcmp(path, PODMAN_IMAGES "/" PODMAN_DESCRIPTORS) ||
-	    !strcmp(path, PODMAN_DESCRIPTORS))
-		return &g->descriptors;
-	if (!strcmp(path, CHECKPOINT_RECORD_FILE))
-		return &g->record_text;
-	return NULL;
-}
-
 static int on_document(struct reader *rd, struct ckpt_document *d, uint64_t size)
 {
 	if (d->text)
@@ -248,13 +234,25 @@ static int on_shm(struct reader *rd, uint64_t size)
 		     : 0;
 }
 
+static const struct {
+	const char *path;
+	size_t at; /* in struct ckpt_incoming */
+} documents[] = {
+	{ PODMAN_CONFIG, offsetof(struct ckpt_incoming, config) },
+	{ PODMAN_SPEC, offsetof(struct ckpt_incoming, spec) },
+	{ PODMAN_DELETED, offsetof(struct ckpt_incoming, deleted) },
+	{ PODMAN_IMAGES "/" PODMAN_DESCRIPTORS, offsetof(struct ckpt_incoming, descriptors) },
+	{ PODMAN_DESCRIPTORS, offsetof(struct ckpt_incoming, descriptors) },
+	{ CHECKPOINT_RECORD_FILE, offsetof(struct ckpt_incoming, record_text) },
+};
+
 static int on_file(struct reader *rd, uint64_t size)
 {
 	static const char folder[] = PODMAN_IMAGES "/";
-	struct ckpt_document *d = document(rd->g, rd->path);
 
-	if (d)
-		return on_document(rd, d, size);
+	for (size_t i = 0; i < ARRAY_SIZE(documents); i++)
+		if (!strcmp(rd->path, documents[i].path))
+			return on_document(rd, (void *)((char *)rd->g + documents[i].at), size);
 	if (!strcmp(rd->path, PODMAN_DIFF) || !strcmp(rd->path, CRIU_DIFF))
 		return on_diff(rd, size);
 	if (!strcmp(rd->path, PODMAN_SHM))

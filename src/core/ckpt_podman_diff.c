@@ -91,7 +91,7 @@ static int reader_new(struct layer_reader **out, struct store_call *c, const cha
 		e = layer_stream_open(&r->stream, r->fd, c->f);
 	if (!e && archive_read_open(r->a, r, NULL, on_read, NULL) != ARCHIVE_OK)
 		e = damaged(r);
-	if (e < 0) {
+	if (e) {
 		reader_free(r);
 		return e;
 	}
@@ -119,8 +119,7 @@ static int next(struct layer_reader *r, struct archive_entry **e, char *path, si
 	if (!name || n >= size)
 		return fault_set(r->c->f, FAULT_FAILED_PRECONDITION, 0,
 				 "the layer %s has an entry whose name cannot be used", r->digest);
-	memcpy(path, name, n);
-	path[n] = '\0';
+	snprintf(path, size, "%.*s", (int)n, name);
 	if (!strcmp(path, "."))
 		*path = '\0';
 	return 1;
@@ -218,7 +217,7 @@ static int hide_layer(struct gone *g, const char *digest)
 	struct archive_entry *e;
 	int r = reader_new(&reader, g->c, digest);
 
-	if (r < 0)
+	if (r)
 		return r;
 	while (!r && (r = next(reader, &e, path, sizeof(path))) > 0) {
 		const char *slash = strrchr(path, '/');
@@ -296,7 +295,7 @@ static int copy_entry(struct gone *g, struct layer_reader *reader, struct archiv
 static int copy_all(struct gone *g, struct layer_reader *reader, struct ckpt_tar *to,
 		    uint64_t *size)
 {
-	char path[LIMIT_PATH_BYTES + 1];
+	char path[LIMIT_PATH_BYTES + 1] = "";
 	struct archive_entry *e;
 	int r;
 

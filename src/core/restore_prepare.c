@@ -179,7 +179,7 @@ static int check(struct restore *r, const struct spec *spec, struct fault *f)
 
 	if (!e)
 		e = ckpt_images_tasks(&r->read.files, &had, f);
-	if (e < 0)
+	if (e)
 		return e;
 	allowed = spec->process.caps.bounding | spec->process.caps.permitted |
 		  spec->process.caps.effective | spec->process.caps.inheritable;

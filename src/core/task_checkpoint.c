@@ -340,14 +340,12 @@ static void at_hook(struct ckpt *ck)
 {
 	if (!ck->diff_done) {
 		start_job(ck, diff_run, diff_done);
-	} else if (!ck->o.exit) {
+	} else if (!ck->o.exit || ck->committed) {
 		criu_go_on(ck);
 	} else if (!ck->sealed) {
 		seal(ck);
-	} else if (!ck->committed) {
-		start_job(ck, commit_run, commit_done);
 	} else {
-		criu_go_on(ck);
+		start_job(ck, commit_run, commit_done);
 	}
 }
 

@@ -224,7 +224,7 @@ static int insert(struct making *m)
 	struct store_call *c = m->c;
 	int folder = folder_of(c, m->d), r;
 	char id[24];
-	size_t n;
+	size_t n = 0;
 
 	r = look(m, &parent, &parents, &n);
 	if (!r && parent.id != m->parent_row.id) {

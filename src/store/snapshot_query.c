@@ -40,7 +40,7 @@ int snapshot_mounts(struct store_call *c, const char *snapshotter, const char *k
 	const struct snapshot_driver *d = snapshot_driver(snapshotter, c->f);
 	CLEANUP(snapshot_row_clear) struct snapshot_row row = { 0 };
 	CLEANUP_FREE int64_t *parents = NULL;
-	size_t n;
+	size_t n = 0;
 	int r;
 
 	if (!d)
@@ -145,7 +145,7 @@ int snapshot_stat(struct store_call *c, const char *snapshotter, const char *key
 {
 	const struct snapshot_driver *d = snapshot_driver(snapshotter, c->f);
 	struct snapshot_row row;
-	size_t n;
+	size_t n = 0;
 	int r;
 
 	if (!d)

@@ -112,7 +112,7 @@ static int read_names(struct level *l)
 static int push(struct snapshot_walk *w, int from, int to)
 {
 	struct level *l;
-	struct stat st;
+	struct stat st = { 0 };
 	int r;
 
 	if (w->n == w->room) {
@@ -134,7 +134,7 @@ static int push(struct snapshot_walk *w, int from, int to)
 		l->to_dev = st.st_dev;
 		l->to_ino = st.st_ino;
 	}
-	if (r < 0) {
+	if (r) {
 		level_clear(l);
 		return snapshot_walk_fault(w, -r, w->visitor->step);
 	}
@@ -159,10 +159,12 @@ static int up(int below, dev_t dev, ino_t ino, int *fd)
 /* Leaves the last level. */
 static int pop(struct snapshot_walk *w)
 {
-	struct level *l = &w->v[w->n - 1], *above = w->n > 1 ? l - 1 : NULL;
+	struct level *l = &w->v[w->n - 1];
 	int r = 0;
 
-	if (above && above->from < 0) {
+	if (w->n > 1 && l[-1].from < 0) {
+		struct level *above = l - 1;
+
 		r = up(l->from, above->st.st_dev, above->st.st_ino, &above->from);
 		if (!r && l->to >= 0)
 			r = up(l->to, above->to_dev, above->to_ino, &above->to);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#define FAULT_IS_DEFINED_HERE
 #include "util/fault.h"
 
 #include <errno.h>

@@ -58,6 +58,22 @@ int fault_setv(struct fault *f, enum fault_code code, int err, const char *fmt, 
  */
 int fault_sys(struct fault *f, int err, const char *step, const char *path);
 
+/*
+ * Tells clang's analyzer, which looks at one file alone and into no variadic function, that a call
+ * answers with a negative number. Behind a variadic function of one's own:
+ * #define refuse(...) FAULT_NEGATIVE(refuse(__VA_ARGS__))
+ */
+#ifdef __clang_analyzer__
+#define FAULT_NEGATIVE(call) ((void)(call), -22)
+#else
+#define FAULT_NEGATIVE(call) (call)
+#endif
+#ifndef FAULT_IS_DEFINED_HERE
+#define fault_set(...) FAULT_NEGATIVE(fault_set(__VA_ARGS__))
+#define fault_setv(...) FAULT_NEGATIVE(fault_setv(__VA_ARGS__))
+#define fault_sys(...) FAULT_NEGATIVE(fault_sys(__VA_ARGS__))
+#endif
+
 /* Add to a fault that is set. NULL leaves a member as it is. */
 void fault_at(struct fault *f, const char *step, const char *path);
 void fault_arg(struct fault *f, const char *argument);
