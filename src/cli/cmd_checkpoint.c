@@ -80,7 +80,7 @@ static int words(struct cli *cli, json_object *o, struct fault *f)
 		{ "network-lock", "network_lock", { "iptables", "nftables", "skip" } },
 		{ "cgroups-mode",
 		  "cgroups_mode",
-		  { "ignore", "cg_none", "props", "soft", "full", "strict" } },
+		  { "ignore", "none", "props", "soft", "full", "strict" } },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
@@ -310,8 +310,8 @@ static const struct cli_option options[] = {
 	  .words = "network" },
 	{ .name = "cgroups-mode",
 	  .argument = "MODE",
-	  .doc = "what criu keeps of cgroups: ignore (the default), cg_none, props, soft, full or strict",
-	  .words = "ignore cg_none props soft full strict" },
+	  .doc = "what criu keeps of cgroups: ignore (the default), none, props, soft, full or strict",
+	  .words = "ignore none props soft full strict" },
 	{ .name = "network-lock",
 	  .argument = "METHOD",
 	  .doc = "how the network is held meanwhile: iptables (criu's default), nftables or skip",

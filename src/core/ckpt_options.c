@@ -49,9 +49,7 @@ static const char *const names[OPTIONS] = {
 	[OPT_STALL] = "stall_timeout",
 };
 
-static const char *const cgroups_modes[] = {
-	"ignore", "cg_none", "props", "soft", "full", "strict"
-};
+static const char *const cgroups_modes[] = { "ignore", "none", "props", "soft", "full", "strict" };
 static const char *const network_locks[] = { "iptables", "nftables", "skip" };
 /* criu's words for what the runtime-spec calls them */
 static const struct {

@@ -17,7 +17,7 @@ struct restore_mount { /* option external_mounts: a source by its path in the co
 };
 
 struct restore {
-	struct worker_job job; /* verify */
+	struct worker_job verify, settle; /* while one of them runs, memory and task are kept */
 	struct progress *progress; /* NULL: nobody asked */
 	uint64_t total, done; /* bytes for criu */
 	struct davit *d;
@@ -49,11 +49,12 @@ struct restore {
 	struct serve *serve;
 	struct hook_point *hook;
 	pid_t pid;
-	bool held, verifying, verified, ready, released, criu_over, dead;
+	bool held, settled, verified, ready, released, criu_over, dead;
 	struct fault fault; /* code 0: none yet */
-	struct task *verify_task; /* whose memory the job keeps */
-	struct fault verify_fault;
-	int verify_result;
+	struct task *task;
+	unsigned jobs; /* of the two */
+	struct fault verify_fault, settle_fault;
+	int verify_result, settle_result;
 };
 
 /* ---- restore_prepare.c: what is handed to criu */

@@ -254,7 +254,11 @@ static int write_args(struct restore *r, const char *root, struct fault *f)
 			.file_locks = k->file_locks,
 			.link_remap = k->link_remap,
 			.network_lock = k->open_tcp && !r->tcp_close ? NULL : "skip",
-			.cgroups_mode = k->cgroups_mode && *k->cgroups_mode ? k->cgroups_mode : NULL,
+			/*
+			 * criu has joined the container's cgroup, where all stay that it makes. A
+			 * checkpoint's own cgroups are another's word for where that would be.
+			 */
+			.cgroups_mode = "ignore",
 			.empty_namespaces = (const char *const *)k->empty_namespaces,
 			.n_empty = k->n_empty,
 			.log_level = 2,

@@ -63,6 +63,9 @@ static void kill_all_done(struct worker_job *job)
 {
 	struct kill_job *k = (struct kill_job *)job;
 
+	/* whatever became of its cgroup, the init ends: it is what everybody waits for */
+	if (k->signal == SIGKILL && !k->task->dead)
+		process_kill_now(&k->task->init);
 	if (k->req && k->result < 0) {
 		struct fault f;
 

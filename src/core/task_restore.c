@@ -17,6 +17,7 @@
 #include "core/task_restore.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -25,6 +26,7 @@
 #include "core/restore_internal.h"
 #include "core/task_checkpoint.h"
 #include "core/task_stdio.h"
+#include "runtime/cgroup.h"
 #include "store/content.h"
 #include "util/cleanup.h"
 #include "util/container_of.h"
@@ -220,7 +222,7 @@ void restore_free(struct restore *r)
 	fd_close(&r->master);
 	r->p = NULL;
 	r->dead = true;
-	if (!r->verifying)
+	if (!r->jobs)
 		release(r);
 }
 
@@ -260,6 +262,27 @@ void restore_cancel(struct restore *r)
 	fail(r, &f);
 }
 
+/* ---- jobs: the owner may be gone when they have ended, and r is freed by the last one */
+
+static void job_begin(struct restore *r, struct worker_job *job, void (*run)(struct worker_job *),
+		      void (*done)(struct worker_job *), struct worker_pool *pool)
+{
+	r->jobs++;
+	task_job_begin(r->task);
+	*job = (struct worker_job){ .run = run, .done = done };
+	worker_submit(pool, job);
+}
+
+/* Whether nobody wants to know any more; r is gone then. Its caller ends the task's job. */
+static bool job_end(struct restore *r)
+{
+	bool dead = r->dead;
+
+	if (!--r->jobs && dead)
+		release(r);
+	return dead;
+}
+
 /* ---- created */
 
 static int watch_init(struct restore *r)
@@ -291,19 +314,24 @@ static void set_size(struct restore *r)
 		log_warn("the size of a restored terminal cannot be set: %s", strerror(errno));
 }
 
+static int has_ended(struct fault *f)
+{
+	return fault_set(f, FAULT_UNKNOWN, 0,
+			 "the restored process has ended before it could be started");
+}
+
 static void check_created(struct restore *r)
 {
 	struct fault f = { 0 };
 	int e;
 
-	if (!r->held || !r->verified || r->ready || r->fault.code)
+	if (!r->settled || !r->verified || r->ready || r->fault.code)
 		return;
 	r->ready = true;
 	e = watch_init(r);
 	if (e < 0) {
 		if (e == -ESRCH)
-			fault_set(&f, FAULT_UNKNOWN, 0,
-				  "the restored process has ended before it could be started");
+			has_ended(&f);
 		else
 			fault_sys(&f, -e, "watch the restored", "init");
 		fail(r, &f);
@@ -317,6 +345,52 @@ static void check_created(struct restore *r)
 	}
 	progress_end(TAKE_PTR(r->progress));
 	process_event(r->p, EVENT_READY, NULL);
+}
+
+/* One that has ended is in no cgroup any more. */
+static bool is_dead(pid_t pid)
+{
+	CLEANUP_CLOSE int fd = fd_pidfd_open(pid);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return fd == -ESRCH || (fd >= 0 && poll(&p, 1, 0) > 0);
+}
+
+/*
+ * criu holds the processes: what is theirs but not in its images. Limits, freezer and the end of the
+ * task are by the cgroup, so nobody is restored outside of it.
+ */
+static void settle_run(struct worker_job *job)
+{
+	struct restore *r = container_of(job, struct restore, settle);
+	struct cgroup *cg = r->task->cgroup;
+	int in = cgroup_has(cg, r->pid);
+
+	if (in < 0)
+		r->settle_result = fault_sys(&r->settle_fault, -in, "look into the cgroup",
+					     cgroup_path(cg));
+	else if (!in && is_dead(r->pid))
+		r->settle_result = has_ended(&r->settle_fault);
+	else if (!in)
+		r->settle_result = fault_set(
+			&r->settle_fault, FAULT_UNKNOWN, 0,
+			"criu has restored the container's init outside of its cgroup %s",
+			cgroup_path(cg));
+}
+
+static void settle_done(struct worker_job *job)
+{
+	struct restore *r = container_of(job, struct restore, settle);
+	struct task *t = r->task;
+
+	if (!job_end(r)) {
+		r->settled = r->settle_result >= 0;
+		if (r->settled)
+			check_created(r);
+		else
+			fail(r, &r->settle_fault);
+	}
+	task_job_end(t);
 }
 
 static void on_hook(void *user, pid_t pid)
@@ -334,12 +408,12 @@ static void on_hook(void *user, pid_t pid)
 	/* criu has read all that it needs */
 	r->done = r->total;
 	serve_free(TAKE_PTR(r->serve));
-	check_created(r);
+	job_begin(r, &r->settle, settle_run, settle_done, r->d->workers);
 }
 
 static void verify_run(struct worker_job *job)
 {
-	struct restore *r = container_of(job, struct restore, job);
+	struct restore *r = container_of(job, struct restore, verify);
 	struct store_call c = { .store = r->d->store, .ns = r->ns, .f = &r->verify_fault };
 
 	for (size_t i = 0; i < r->read.n_pages && !r->verify_result; i++)
@@ -348,17 +422,15 @@ static void verify_run(struct worker_job *job)
 
 static void verify_done(struct worker_job *job)
 {
-	struct restore *r = container_of(job, struct restore, job);
-	struct task *t = r->verify_task;
+	struct restore *r = container_of(job, struct restore, verify);
+	struct task *t = r->task;
 
-	r->verifying = false;
-	if (r->dead) {
-		release(r);
-	} else if (r->verify_result < 0) {
-		fail(r, &r->verify_fault);
-	} else {
-		r->verified = true;
-		check_created(r);
+	if (!job_end(r)) {
+		r->verified = r->verify_result >= 0;
+		if (r->verified)
+			check_created(r);
+		else
+			fail(r, &r->verify_fault);
 	}
 	task_job_end(t);
 }
@@ -420,6 +492,7 @@ void restore_begin(struct restore *r, struct process *p)
 	int e;
 
 	r->p = p;
+	r->task = p->task;
 	p->restore = r;
 	for (size_t i = 0; i < r->read.files.n; i++)
 		for (size_t k = 0; k < r->read.files.v[i].n_parts; k++)
@@ -440,11 +513,7 @@ void restore_begin(struct restore *r, struct process *p)
 		r->verified = true;
 		return;
 	}
-	r->verifying = true;
-	r->verify_task = p->task;
-	task_job_begin(p->task);
-	r->job = (struct worker_job){ .run = verify_run, .done = verify_done };
-	worker_submit(d->image_pool, &r->job);
+	job_begin(r, &r->verify, verify_run, verify_done, d->image_pool);
 }
 
 void restore_task_ended(struct restore *r)

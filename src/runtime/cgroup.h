@@ -74,6 +74,8 @@ void cgroup_join_close(struct cgroup_join *join);
 
 /* All pids in the group and its children; *pids malloc'ed. */
 int cgroup_pids(struct cgroup *cg, pid_t **pids, size_t *n, struct fault *f);
+/* 1: the process is in the group itself, in every hierarchy; 0: it is not in one of them; or -errno */
+int cgroup_has(struct cgroup *cg, pid_t pid);
 /*
  * Signal to every process of the group and its children: cgroup.kill for SIGKILL where v2 has it,
  * else by pid until none is new. Returns 0 or -errno.

@@ -150,6 +150,31 @@ int cgroup_pids(struct cgroup *cg, pid_t **pids, size_t *n, struct fault *f)
 	return 0;
 }
 
+int cgroup_has(struct cgroup *cg, pid_t pid)
+{
+	const struct cgroup_host *h = cg->host;
+
+	for (size_t i = 0; i < h->n; i++) {
+		int fd = openat(h->h[i].fd, cg->path + 1,
+				O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW),
+		    r = fd < 0 ? -errno : 0;
+		struct pids p = { 0 };
+		bool in = false;
+
+		if (!r)
+			r = read_procs(fd, &p);
+		for (size_t k = 0; k < p.n; k++)
+			in |= p.v[k] == pid;
+		free(p.v);
+		fd_close(&fd);
+		if (r < 0)
+			return r;
+		if (!in)
+			return 0;
+	}
+	return 1;
+}
+
 /* Signals what is new since `seen`, which then holds all. Returns how many were new, or -errno. */
 static int signal_round(struct cgroup *cg, int sig, struct pids *seen)
 {

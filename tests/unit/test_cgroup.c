@@ -388,6 +388,8 @@ static void test_join_kill(void **state)
 	assert_int_equal(n, 4);
 	assert_true(pids[0] == pid || pids[1] == pid || pids[2] == pid || pids[3] == pid);
 	free(pids);
+	assert_int_equal(cgroup_has(cg, pid), 1);
+	assert_int_equal(cgroup_has(cg, getpid()), 0);
 	r = cgroup_remove(cg, &f);
 	assert_int_equal(r, -EBUSY);
 	assert_int_equal(f.code, FAULT_FAILED_PRECONDITION);

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Restores, with real criu: what the live container's spec says holds, whatever the checkpoint was."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lib import leaks
+from lib.checkpoints import COUNT, nothing_left, ps
+from lib.daemon import wait_for
+from lib.rootfs import spec
+from lib.rpc import RpcError
+
+SLEEP = ["sleep", "100000"]
+
+
+def refused(code, call, *args, **params):
+    with pytest.raises(RpcError) as error:
+        call(*args, **params)
+    assert error.value.code == code, error.value
+    return error.value
+
+
+def taken(davit, id="a", **options):
+    """A checkpoint of a container that is gone after."""
+    image = davit.call("tasks.checkpoint", container_id=id, options={"exit": True, **options})["image"]
+    davit.remove(id)
+    return image
+
+
+def restored(davit, id, image, live, **options):
+    """Into a container of this spec: its pid."""
+    davit.call("containers.create", id=id, spec=live)
+    davit.call("tasks.create", container_id=id, checkpoint=image, options=options)
+    return davit.call("tasks.start", container_id=id)["pid"]
+
+
+def groups(pid):
+    return [line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+
+
+# cgroups
+
+
+@pytest.mark.parametrize("mode", ["ignore", "none", "props", "soft", "full", "strict"])
+def test_its_own_cgroup(davit, rootfs, criu, mode):
+    """However criu has dumped cgroups: the restored task is in that of its container, which is another than the dumped one's."""
+    davit.launch("a", COUNT, rootfs)
+    wait_for(lambda: (rootfs / "tmp/count").exists(), what="the count")
+    image = taken(davit, cgroups_mode=mode)
+    live = spec(COUNT, rootfs, linux={"resources": {"pids": {"limit": 77}}})
+    pid = restored(davit, "b", image, live)
+    own = davit.cgroup_parent + "/default/b"
+    assert {path for path in groups(pid) if davit.cgroup_parent in path} == {own}, groups(pid)
+    assert all(path == own for path in groups(pid) if path != "/"), groups(pid)
+    assert pid in ps(davit, "b")
+    assert not [folder for folder in leaks.cgroup_dirs(davit.cgroup_parent) if folder.endswith("/a")]
+    davit.call("tasks.pause", container_id="b")
+    davit.call("tasks.resume", container_id="b")
+    davit.call("tasks.delete", container_id="b", kill=True)
+    nothing_left(davit, ["a", "b"])
+
+
+def test_modes_are_criu_s(davit, rootfs, criu):
+    davit.launch("a", SLEEP, rootfs)
+    error = refused("invalid_argument", davit.call, "tasks.checkpoint", container_id="a", options={"cgroups_mode": "cg_none"})
+    assert "cgroups_mode" in error.message
+
+
+def test_restored_outside_of_its_cgroup(make_davit, busybox, criu, tmp_path):
+    """A criu that leaves the cgroup it was put into: the restore fails, and nobody runs."""
+    leave, program = tmp_path / "leave", tmp_path / "criu"
+    program.write_text(f"#!/bin/sh\n[ -e {leave} ] && . {leave}\nexec {shlex.quote(criu)} \"$@\"\n")
+    program.chmod(0o755)
+    davit = make_davit("--criu", str(program))
+    davit.launch("a", SLEEP, busybox)
+    image = davit.call("tasks.checkpoint", container_id="a", options={"exit": True})["image"]
+    leave.write_text("".join(f"echo $$ > {path}/cgroup.procs\n" for path in leaks.cgroup_mounts()))
+    davit.call("tasks.delete", container_id="a")
+    error = refused("unknown", davit.call, "tasks.create", container_id="a", checkpoint=image)
+    assert "outside of its cgroup" in error.message and "/default/a" in error.message
+    nothing_left(davit, ["a"])
+    leave.unlink()
+    davit.call("tasks.create", container_id="a", checkpoint=image)
+    davit.call("tasks.start", container_id="a")
+
+
+def out_of_its_cgroup(davit, pid):
+    for mount in leaks.cgroup_mounts():
+        Path(mount, "cgroup.procs").write_text(str(pid))
+    assert set(groups(pid)) == {"/"}
+
+
+def test_delete_of_one_that_left_its_cgroup(davit, busybox):
+    """Somebody has moved the init: its end comes all the same."""
+    pid = davit.launch("a", SLEEP, busybox)
+    out_of_its_cgroup(davit, pid)
+    assert davit.call("tasks.delete", container_id="a", kill=True)["exit_status"] == 137
+    nothing_left(davit, ["a"])
+    pid = davit.launch("b", SLEEP, busybox)
+    out_of_its_cgroup(davit, pid)
+    davit.call("tasks.kill", container_id="b", signal="SIGKILL", all=True)
+    assert davit.call("tasks.wait", container_id="b")["exit_status"] == 137
+
+
+def test_shutdown_with_one_that_left_its_cgroup(davit, busybox):
+    pid = davit.launch("a", SLEEP, busybox)
+    out_of_its_cgroup(davit, pid)
+    davit.call("server.shutdown", kill=True)
+    davit.process.wait(30)
+    assert leaks.process_state(pid) in (None, "Z")
