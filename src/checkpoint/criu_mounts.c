@@ -17,11 +17,9 @@
 #include "util/limits.h"
 
 static const char *const kind_names[CRIU_MOUNT_KINDS] = {
-	[CRIU_MOUNT_BIND] = "bind",
-	[CRIU_MOUNT_CGROUP] = "cgroup",
-	[CRIU_MOUNT_CGROUP_ROOT] = "cgroup-root",
-	[CRIU_MOUNT_MASK] = "mask",
-	[CRIU_MOUNT_NULL] = "null",
+	[CRIU_MOUNT_BIND] = "bind",	  [CRIU_MOUNT_OWN] = "own",
+	[CRIU_MOUNT_CGROUP] = "cgroup",	  [CRIU_MOUNT_CGROUP_ROOT] = "cgroup-root",
+	[CRIU_MOUNT_MASK] = "mask",	  [CRIU_MOUNT_NULL] = "null",
 	[CRIU_MOUNT_CONSOLE] = "console",
 };
 
@@ -146,8 +144,31 @@ static bool is_mask(const struct line *l)
 	       (has_option(l->super, "nr_inodes=1") || !strcmp(l->source, "none"));
 }
 
+/* The container's root, the first line. */
+struct own {
+	char *device, *root;
+};
+
+static void own_clear(struct own *o)
+{
+	free(o->device);
+	free(o->root);
+}
+
+/* Where it is within the container's root, "/…"; NULL: elsewhere. */
+static const char *within(const struct line *l, const struct own *o)
+{
+	size_t n = strlen(o->root);
+
+	if (strcmp(l->device, o->device) != 0)
+		return NULL;
+	if (n == 1)
+		return l->root;
+	return !strncmp(l->root, o->root, n) && l->root[n] == '/' ? l->root + n : NULL;
+}
+
 /* CRIU_MOUNT_KINDS: criu's own. */
-static int kind_of(const struct line *l, const char *root_device, const char *host, struct fault *f)
+static int kind_of(const struct line *l, const struct own *root, const char *host, struct fault *f)
 {
 	if (!strcmp(l->path, "/dev/console"))
 		return CRIU_MOUNT_CONSOLE;
@@ -161,9 +182,9 @@ static int kind_of(const struct line *l, const char *root_device, const char *ho
 	    strcmp(l->path, "/dev/null") != 0)
 		return CRIU_MOUNT_NULL;
 	if (host_has(host, l->device))
-		return CRIU_MOUNT_BIND;
+		return within(l, root) ? CRIU_MOUNT_OWN : CRIU_MOUNT_BIND;
 	/* made by the container itself, from its own root */
-	if (criu_can(l) || !strcmp(l->device, root_device))
+	if (criu_can(l) || !strcmp(l->device, root->device))
 		return CRIU_MOUNT_KINDS;
 	return fault_set(f, FAULT_FAILED_PRECONDITION, EOPNOTSUPP,
 			 "the mount of type %s at %s cannot be checkpointed", l->type, l->path);
@@ -209,7 +230,8 @@ static char *controllers_of(const struct line *l)
 	return out;
 }
 
-static int add(struct criu_mounts *m, const struct line *l, enum criu_mount_kind kind)
+static int add(struct criu_mounts *m, const struct line *l, enum criu_mount_kind kind,
+	       const struct own *own)
 {
 	struct criu_mount *grown = reallocarray(m->v, m->n + 1, sizeof(*grown)), *one;
 
@@ -220,7 +242,7 @@ static int add(struct criu_mounts *m, const struct line *l, enum criu_mount_kind
 	*one = (struct criu_mount){ .kind = kind };
 	snprintf(one->name, sizeof(one->name), "m%zu", m->n - 1);
 	one->path = strdup(l->path);
-	one->root = strdup(l->root);
+	one->root = strdup(kind == CRIU_MOUNT_OWN ? within(l, own) : l->root);
 	one->controllers = kind == CRIU_MOUNT_CGROUP ? controllers_of(l) : strdup("");
 	one->read_only = has_option(l->options, "ro");
 	return one->path && one->root && one->controllers ? 0 : -ENOMEM;
@@ -229,7 +251,8 @@ static int add(struct criu_mounts *m, const struct line *l, enum criu_mount_kind
 int criu_mounts_read(struct criu_mounts *m, const char *container, const char *host,
 		     struct fault *f)
 {
-	CLEANUP_FREE char *text = strdup(container), *root_device = NULL;
+	CLEANUP_FREE char *text = strdup(container);
+	CLEANUP(own_clear) struct own root = { 0 };
 	char *save = NULL, *line;
 	struct line l;
 	int r = 0;
@@ -240,9 +263,10 @@ int criu_mounts_read(struct criu_mounts *m, const char *container, const char *h
 	for (line = strtok_r(text, "\n", &save); line && !r; line = strtok_r(NULL, "\n", &save)) {
 		if (!cut(line, &l))
 			continue;
-		if (!root_device) {
-			root_device = strdup(l.device);
-			if (!root_device)
+		if (!root.root) {
+			root.device = strdup(l.device);
+			root.root = strdup(l.root);
+			if (!root.device || !root.root)
 				r = fault_sys(f, ENOMEM, "read the mounts of", "the container");
 			continue;
 		}
@@ -252,10 +276,10 @@ int criu_mounts_read(struct criu_mounts *m, const char *container, const char *h
 				      LIMIT_CHECKPOINT_MOUNTS);
 			break;
 		}
-		r = kind_of(&l, root_device, host, f);
+		r = kind_of(&l, &root, host, f);
 		if (r < 0)
 			break;
-		if (r != CRIU_MOUNT_KINDS && add(m, &l, (enum criu_mount_kind)r) < 0)
+		if (r != CRIU_MOUNT_KINDS && add(m, &l, (enum criu_mount_kind)r, &root) < 0)
 			r = fault_sys(f, ENOMEM, "read the mounts of", "the container");
 		else
 			r = 0;

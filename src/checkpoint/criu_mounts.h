@@ -15,6 +15,7 @@
 
 enum criu_mount_kind {
 	CRIU_MOUNT_BIND, /* of something that the host has too */
+	CRIU_MOUNT_OWN, /* of something below the container's own root, where that is a part of the host's */
 	CRIU_MOUNT_CGROUP, /* a hierarchy */
 	CRIU_MOUNT_CGROUP_ROOT, /* the tmpfs that holds the hierarchies' folders */
 	CRIU_MOUNT_MASK, /* an empty folder over a path */
@@ -29,7 +30,8 @@ struct criu_mount {
 	char *key;
 	char *path; /* inside the container */
 	enum criu_mount_kind kind;
-	char *root; /* within its file system (mountinfo's fourth field) */
+	/* within its file system (mountinfo's fourth field); of CRIU_MOUNT_OWN: within the container's root */
+	char *root;
 	char *controllers; /* of CRIU_MOUNT_CGROUP: "cpu,cpuacct", "name=systemd"; "" for v2 */
 	bool read_only;
 };

@@ -37,6 +37,7 @@ struct restore {
 	struct criu_run *run;
 	int *fds; /* all that were opened for criu; closed when it has begun */
 	int master; /* of the terminal; -1 for none */
+	int root; /* the container's root, where parts of it can be bound; one of fds; else -1 */
 	size_t n_fds;
 	char **texts; /* whatever criu's steps and arguments point to */
 	size_t n_texts;

@@ -207,6 +207,11 @@ int restore_root(struct restore *r, const struct restore_start *s, char **root, 
 		e = make_places(r, s, fd, f);
 	/* a plain folder; an overlay is a detached mount already, which cannot be cloned */
 	if (!e && (!s->n_rootfs || strcmp(s->rootfs[0].type, "overlay") != 0)) {
+		r->root = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (r->root < 0 || restore_keep_fd(r, r->root) < 0)
+			e = restore_no_memory(f);
+	}
+	if (!e && r->root >= 0) {
 		e = tree_of(&fd, true);
 		if (e < 0)
 			fault_sys(f, -e, "clone the mount of", "the root");
@@ -236,15 +241,16 @@ static int add_source(struct restore *r, const char *name, const char *path, str
 	return 0;
 }
 
-/* The tree at `source` with attributes, moved to a place named like the mount. */
-static int add_tree(struct restore *r, const struct criu_mount *m, const char *source,
-		    const struct mount_opts *opts, bool recursive, struct fault *f)
+/* What `at` is, or the tree at `source`, with attributes, moved to a place named like the mount. */
+static int add_tree_at(struct restore *r, const struct criu_mount *m, int at, const char *source,
+		       const struct mount_opts *opts, bool recursive, struct fault *f)
 {
 	struct mount_attr attr = { .attr_set = opts->set, .attr_clr = opts->clear };
 	char *place = restore_text(r, "%s/%s", r->run->dir, m->name);
 	struct stat st;
-	int fd = open_tree(AT_FDCWD, source,
-			   OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0));
+	int fd = open_tree(at, at < 0 ? source : "",
+			   OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (at < 0 ? 0 : AT_EMPTY_PATH) |
+				   (recursive ? AT_RECURSIVE : 0));
 
 	if (fd < 0)
 		return fault_sys(f, errno, "open the source of a mount", source);
@@ -260,6 +266,12 @@ static int add_tree(struct restore *r, const struct criu_mount *m, const char *s
 	if (restore_step(r, CRIU_MOUNT_TREE, fd, place, NULL, 0) < 0)
 		return restore_no_memory(f);
 	return add_source(r, criu_mount_key(m), place, f);
+}
+
+static int add_tree(struct restore *r, const struct criu_mount *m, const char *source,
+		    const struct mount_opts *opts, bool recursive, struct fault *f)
+{
+	return add_tree_at(r, m, AT_FDCWD, source, opts, recursive, f);
 }
 
 static bool is_bind(const struct spec_mount *m)
@@ -394,6 +406,20 @@ static int host_fs_source(struct restore *r, const struct criu_mount *m,
 	return add_source(r, criu_mount_key(m), place, f);
 }
 
+/*
+ * A bind of something below the container's root (a read-only path, or what the container has bound by
+ * itself) is one of the root that is restored into.
+ */
+static int own_source(struct restore *r, const struct criu_mount *m, struct fault *f)
+{
+	struct mount_opts opts = { .set = m->read_only ? MOUNT_ATTR_RDONLY : 0 };
+	CLEANUP_CLOSE int at = r->root < 0 ? -EXDEV : fd_open_in_root(r->root, m->root, O_PATH, 0);
+
+	if (at < 0)
+		return fault_sys(f, -at, "open in the container's root", m->root);
+	return add_tree_at(r, m, at, m->root, &opts, false, f);
+}
+
 static int bind_source(struct restore *r, const struct restore_start *s, const struct criu_mount *m,
 		       struct fault *f)
 {
@@ -409,6 +435,8 @@ static int bind_source(struct restore *r, const struct restore_start *s, const s
 			return add_tree(r, m, r->mounts[i].source, &opts, true, f);
 		}
 	live = live_mount(s->spec, m->path, &rest);
+	if (m->kind == CRIU_MOUNT_OWN && (!live || *rest))
+		return own_source(r, m, f);
 	if (!live && is_device(s->spec, m->path))
 		return add_tree(r, m, m->path, &opts, false, f);
 	if (!live && live_host_fs(s->spec, m))
@@ -514,6 +542,7 @@ int restore_mounts(struct restore *r, const struct restore_start *s, struct faul
 			continue;
 		switch (m->kind) {
 		case CRIU_MOUNT_BIND:
+		case CRIU_MOUNT_OWN:
 			e = bind_source(r, s, m, f);
 			break;
 		case CRIU_MOUNT_CGROUP:

@@ -145,7 +145,7 @@ int restore_new(struct restore **out, struct davit *d, struct ipc_request *req, 
 		return restore_no_memory(f);
 	}
 	r->d = d;
-	r->master = -1;
+	r->master = r->root = -1;
 	r->run = calloc(1, sizeof(*r->run));
 	if (!r->run)
 		e = restore_no_memory(f);

@@ -9,7 +9,7 @@ import pytest
 from lib import leaks
 from lib.checkpoints import COUNT, nothing_left, ps
 from lib.daemon import wait_for
-from lib.rootfs import spec
+from lib.rootfs import CAPABILITIES, copy_root, spec
 from lib.rpc import RpcError
 
 SLEEP = ["sleep", "100000"]
@@ -110,3 +110,47 @@ def test_shutdown_with_one_that_left_its_cgroup(davit, busybox):
     davit.call("server.shutdown", kill=True)
     davit.process.wait(30)
     assert leaks.process_state(pid) in (None, "Z")
+
+
+# mounts
+
+
+def mounts(pid):
+    """[(path, whether it is read-only)]"""
+    lines = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    return sorted((fields[4], "ro" in fields[5].split(",")) for fields in lines)
+
+
+def test_read_only_paths_of_its_root(davit, rootfs, criu):
+    """They are mounts of the root over itself: of the new root then, generation after generation."""
+    live = {"root": {"readonly": True},
+            "linux": {"readonlyPaths": ["/proc/sys", "/etc", "/bin/busybox"], "maskedPaths": ["/proc/kcore", "/root", "/etc/group"]}}
+    before = mounts(davit.launch("a", SLEEP, rootfs, **live))
+    assert ("/etc", True) in before and ("/bin/busybox", True) in before
+    for _ in range(2):
+        image = davit.call("tasks.checkpoint", container_id="a", options={"exit": True})["image"]
+        davit.call("tasks.delete", container_id="a")
+        davit.call("tasks.create", container_id="a", checkpoint=image)
+        pid = davit.call("tasks.start", container_id="a")["pid"]
+        assert mounts(pid) == before
+        ended, text = davit.exec("a", ["sh", "-c", "cat /etc/passwd; cat /etc/group; echo x > /etc/new"])
+        assert ended["exit_status"] == 1 and "root:x:0:0" in text and "tty:" not in text and "Read-only" in text
+    taken(davit)
+    other = copy_root(rootfs, davit.base / "other")
+    (other / "etc/passwd").write_text("of the other root")
+    restored(davit, "b", image, spec(SLEEP, other, **live))
+    assert davit.exec("b", ["cat", "/etc/passwd"])[1] == "of the other root"
+
+
+def test_bind_that_the_container_made(davit, rootfs, criu):
+    caps = {kind: [*CAPABILITIES, "CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")}
+    (rootfs / "tmp/a").mkdir()
+    (rootfs / "tmp/b").mkdir()
+    (rootfs / "tmp/a/file").write_text("bound")
+    davit.launch("a", ["sh", "-c", "mount --bind /tmp/a /tmp/b; echo > /tmp/ready; exec sleep 100000"], rootfs, process={"capabilities": caps})
+    wait_for((rootfs / "tmp/ready").exists, what="the mount")
+    image = davit.call("tasks.checkpoint", container_id="a", options={"exit": True})["image"]
+    davit.call("tasks.delete", container_id="a")
+    davit.call("tasks.create", container_id="a", checkpoint=image)
+    davit.call("tasks.start", container_id="a")
+    assert davit.exec("a", ["cat", "/tmp/b/file"])[1] == "bound"

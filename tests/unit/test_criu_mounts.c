@@ -23,6 +23,34 @@
 	"25 22 0:31 / /run rw - tmpfs none ro,nr_inodes=1"
 #define ROOT "121 97 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/a,upperdir=/b\n"
 
+static void test_own(void **state)
+{
+	static const char mounts[] =
+		"121 97 254:0 /srv/root / ro,relatime - ext4 /dev/vda rw,discard\n"
+		"122 121 254:0 /srv/root/etc /etc ro - ext4 /dev/vda rw,discard\n"
+		"123 121 254:0 /srv/rootless /mnt rw - ext4 /dev/vda rw,discard\n"
+		"124 121 254:0 /srv /mnt rw - ext4 /dev/vda rw,discard\n";
+	static const char whole[] = "121 97 254:0 / / ro - ext4 /dev/vda rw\n"
+				    "122 121 254:0 /a /b rw - ext4 /dev/vda rw\n";
+	struct criu_mounts m;
+	struct fault f;
+
+	(void)state;
+	assert_int_equal(criu_mounts_read(&m, mounts, HOST, &f), 0);
+	assert_int_equal(m.n, 3);
+	assert_int_equal(m.v[0].kind, CRIU_MOUNT_OWN);
+	assert_string_equal(m.v[0].root, "/etc");
+	assert_true(m.v[0].read_only);
+	assert_int_equal(m.v[1].kind, CRIU_MOUNT_BIND);
+	assert_string_equal(m.v[1].root, "/srv/rootless");
+	assert_int_equal(m.v[2].kind, CRIU_MOUNT_BIND);
+	criu_mounts_clear(&m);
+	assert_int_equal(criu_mounts_read(&m, whole, HOST, &f), 0);
+	assert_int_equal(m.v[0].kind, CRIU_MOUNT_OWN);
+	assert_string_equal(m.v[0].root, "/a");
+	criu_mounts_clear(&m);
+}
+
 static void test_kinds(void **state)
 {
 	static const struct {
@@ -221,9 +249,13 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_kinds), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_odd),   cmocka_unit_test(test_order_and_limit),
-		cmocka_unit_test(test_paths), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_own),
+		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_odd),
+		cmocka_unit_test(test_order_and_limit),
+		cmocka_unit_test(test_paths),
+		cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
