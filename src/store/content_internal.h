@@ -45,6 +45,12 @@ void content_event_send(struct store_call *c, struct store_events *e);
 int content_unlink(struct store *s, const char *digest, int *fd);
 
 /*
+ * Whether a commit has put a new file in the place of this digest, whose rows are still to come. With
+ * the database's lock held for as long as the answer is to be true.
+ */
+bool ingest_places(struct store *s, const char *digest);
+
+/*
  * Adds the fd's first `size` bytes to the hash, in pieces, with progress. -ECANCELED when the call
  * is cancelled (the fault is set then, and only then), -EIO when the file is shorter, -errno.
  */

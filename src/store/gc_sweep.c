@@ -15,6 +15,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "store/content_internal.h"
 #include "store/gc_internal.h"
 #include "store/snapshot.h"
 #include "util/cleanup.h"
@@ -526,7 +527,8 @@ static int trash_blobs(struct gc_run *run)
 				r = 0;
 				continue;
 			}
-			if (!r)
+			/* the file is that of one who is committing it again */
+			if (!r && !ingest_places(run->s, digest))
 				r = store_trash(run->s, run->s->blobs_fd,
 						digest + strlen("sha256:"));
 			if (r < 0)

@@ -551,6 +551,8 @@ int ingests_open(struct store *s, struct fault *f)
 	if (!s->ingests)
 		return fault_sys(f, ENOMEM, "open the store", s->root);
 	pthread_mutex_init(&s->ingests->lock, NULL);
+	pthread_cond_init(&s->ingests->committed, NULL);
+	LIST_INIT(&s->ingests->commits);
 	RB_INIT(&s->ingests->tree);
 	r = ingest_files_scan(s, add_found, f);
 	if (r < 0)
@@ -566,6 +568,7 @@ void ingests_close(struct store *s)
 		RB_REMOVE(ingest_tree, &s->ingests->tree, i);
 		ingest_free(i);
 	}
+	pthread_cond_destroy(&s->ingests->committed);
 	pthread_mutex_destroy(&s->ingests->lock);
 	free(TAKE_PTR(s->ingests));
 }

@@ -4,7 +4,9 @@
  */
 #pragma once
 
+#include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
+#include <pthread.h>
 
 #include "store/content_internal.h"
 
@@ -32,6 +34,8 @@ struct ingests {
 	pthread_mutex_t lock; /* taken after the database's, never before; held over no I/O */
 	struct ingest_tree tree;
 	size_t n, n_hashers; /* n_hashers: kept by those without a writer */
+	LIST_HEAD(, ingest_commit) commits; /* under way, each digest once */
+	pthread_cond_t committed; /* one of them has ended */
 	atomic_uint_least64_t serial; /* of content_put's refs */
 };
 
@@ -61,6 +65,17 @@ int ingest_rehash(struct store_call *c, struct ingest *i);
 int ingest_known(struct store_call *c, const char *ref, const char *expected);
 /* The writer's file shrinks to 0, and its total is another. */
 int ingest_reset(struct ingest *i, int64_t total, struct fault *f);
+/*
+ * The file gets the length that counts. When that fails after a write, the next one lands in the right
+ * place all the same, and a commit tries again.
+ */
+int ingest_cut(struct ingest *i);
+/* The fault of a failed step with its data. Returns r. */
+int ingest_failed(struct ingest *i, int r, const char *step, struct fault *f);
+/* The fault of what is there already; -EEXIST. */
+int ingest_is_there(struct store_call *c, const char *digest);
+/* Whether a blob has a file of this size. */
+bool ingest_file_is_there(struct store *s, const char *digest, uint64_t size);
 
 /* ingest.c: takes one that has a writer out of the table and frees it. */
 void ingest_drop(struct ingest *i);

@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Ingests: bytes in, a blob out
+ * Ingests: bytes in
  *
  * What is written is hashed on the way, piece by piece while it is in the processor's cache. Hash,
  * file and offset always agree: a piece counts when it is in the file and in the hash, and after a
  * failed write the file is cut back to what counts.
- *
- * A commit syncs the data before it takes the database's lock. Under the lock come the rename, the
- * sync of the folder and the rows, so that a collection, which takes blobs away under the same lock,
- * sees all of it or nothing. When the rows cannot be committed, the file is renamed back, and the
- * ingest is what it was. When there is such a blob already, its file is compared first: one that is
- * damaged is replaced.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +34,7 @@ static void set_offset(struct ingest *i, uint64_t offset)
 	pthread_mutex_unlock(&t->lock);
 }
 
-static int failed(struct ingest *i, int r, const char *step, struct fault *f)
+int ingest_failed(struct ingest *i, int r, const char *step, struct fault *f)
 {
 	char path[DIGEST_HEX + 32];
 
@@ -73,11 +67,7 @@ static int write_piece(int fd, const char *data, size_t size, uint64_t at)
 	return 0;
 }
 
-/*
- * The file gets the length that counts. When that fails now, the next write lands in the right place
- * all the same, and a commit tries again.
- */
-static int cut(struct ingest *i)
+int ingest_cut(struct ingest *i)
 {
 	struct stat st;
 
@@ -126,8 +116,8 @@ int ingest_write(struct ingest *i, const void *data, size_t size, struct fault *
 		set_offset(i, at);
 	if (!r)
 		return 0;
-	cut(i);
-	return failed(i, r, "write", f);
+	ingest_cut(i);
+	return ingest_failed(i, r, "write", f);
 }
 
 int ingest_reset(struct ingest *i, int64_t total, struct fault *f)
@@ -135,7 +125,7 @@ int ingest_reset(struct ingest *i, int64_t total, struct fault *f)
 	struct ingests *t = i->s->ingests;
 
 	if (ftruncate(i->fd, 0) < 0)
-		return failed(i, -errno, "cut back", f);
+		return ingest_failed(i, -errno, "cut back", f);
 	i->pushed = 0;
 	if (i->hasher)
 		hasher_reset(i->hasher);
@@ -162,7 +152,7 @@ int ingest_same(struct ingest *i, uint64_t at, const void *data, size_t size, st
 		int r = fd_pread_all(i->fd, buf, n, at);
 
 		if (r < 0)
-			return failed(i, r, "read", f);
+			return ingest_failed(i, r, "read", f);
 		if (memcmp(buf, p, n))
 			return 0;
 		p += n;
@@ -188,7 +178,7 @@ int ingest_shorten(struct store_call *c, struct ingest *i, uint64_t size)
 {
 	int r = cut_back(i, size);
 
-	return r < 0 ? failed(i, r, "cut back", c->f) : ingest_rehash(c, i);
+	return r < 0 ? ingest_failed(i, r, "cut back", c->f) : ingest_rehash(c, i);
 }
 
 void ingest_give_back(struct ingest *i, uint64_t bytes)
@@ -218,18 +208,18 @@ int ingest_rehash(struct store_call *c, struct ingest *i)
 	if (!r)
 		return 0;
 	hasher_free(TAKE_PTR(i->hasher));
-	return r == -ECANCELED ? r : failed(i, r, "read", c->f);
+	return r == -ECANCELED ? r : ingest_failed(i, r, "read", c->f);
 }
 
 /* ---- what is there already */
 
-static int is_there(struct store_call *c, const char *digest)
+int ingest_is_there(struct store_call *c, const char *digest)
 {
 	fault_set(c->f, FAULT_ALREADY_EXISTS, 0, "the content %s is there already", digest);
 	return -EEXIST;
 }
 
-static bool file_is_there(struct store *s, const char *digest, uint64_t size)
+bool ingest_file_is_there(struct store *s, const char *digest, uint64_t size)
 {
 	struct stat st;
 
@@ -271,7 +261,7 @@ int ingest_known(struct store_call *c, const char *ref, const char *expected)
 		return r;
 	}
 	r = content_owner(c, expected, &owner, &size);
-	if (!r && owner != CONTENT_NOBODY && !file_is_there(c->store, expected, size))
+	if (!r && owner != CONTENT_NOBODY && !ingest_file_is_there(c->store, expected, size))
 		owner = CONTENT_NOBODY; /* to be written again */
 	if (!r && owner == CONTENT_OTHERS)
 		r = content_insert(c, expected, size, owner, NULL, 0);
@@ -284,218 +274,5 @@ int ingest_known(struct store_call *c, const char *ref, const char *expected)
 	if (r < 0 || owner == CONTENT_NOBODY)
 		return r;
 	forget_ref(c, ref);
-	return is_there(c, expected);
-}
-
-/* ---- commit */
-
-static int check(struct store_call *c, struct ingest *i, int64_t size, const char *expected,
-		 struct digest *out)
-{
-	int r = hasher_digest(i->hasher, out);
-
-	if (r < 0)
-		return failed(i, r, "hash", c->f);
-	if (expected && content_check_digest(c, expected) < 0) {
-		fault_arg(c->f, "expected");
-		return -EINVAL;
-	}
-	if (size >= 0 && (uint64_t)size != i->offset) {
-		fault_set(c->f, FAULT_FAILED_PRECONDITION, 0,
-			  "ref %.256s has the size %" PRIu64 ", expected was %" PRId64, i->ref,
-			  i->offset, size);
-		fault_arg(c->f, "total");
-		return -EINVAL;
-	}
-	if (expected && strcmp(expected, out->text)) {
-		fault_set(c->f, FAULT_FAILED_PRECONDITION, 0,
-			  "ref %.256s has the digest %s, expected was %s", i->ref, out->text,
-			  expected);
-		fault_arg(c->f, "expected");
-		return -EINVAL;
-	}
-	return 0;
-}
-
-static int sync_data(struct ingest *i)
-{
-	int r = cut(i);
-
-	if (!r && (fchmod(i->fd, 0444) < 0 || fsync(i->fd) < 0))
-		r = -errno;
-	return r;
-}
-
-struct commit {
-	struct digest digest;
-	const struct db_label *labels;
-	size_t n;
-	bool synced;
-	bool moved; /* the file is in its place now */
-	bool replaces; /* a file of that size, which is damaged */
-	enum content_owner owner;
-};
-
-static void data_path(const struct ingest *i, char path[DIGEST_HEX + 8])
-{
-	snprintf(path, DIGEST_HEX + 8, "%s/data", i->name);
-}
-
-/* In the transaction. 1: the data has to be synced first. */
-static int commit_rows(struct store_call *c, struct ingest *i, struct commit *k)
-{
-	const char *hex = digest_hex(&k->digest);
-	char path[DIGEST_HEX + 8];
-	uint64_t size;
-	int r = content_owner(c, k->digest.text, &k->owner, &size);
-
-	if (r < 0)
-		return r;
-	/* one that somebody has removed or changed, beside its record, is put right by the way */
-	if (k->owner == CONTENT_NOBODY || k->replaces ||
-	    !file_is_there(c->store, k->digest.text, i->offset)) {
-		if (!k->synced)
-			return 1;
-		data_path(i, path);
-		if (renameat(c->store->ingest_fd, path, c->store->blobs_fd, hex) < 0)
-			return failed(i, -errno, "rename", c->f);
-		k->moved = true;
-		if (fsync(c->store->blobs_fd) < 0)
-			return fault_sys(c->f, errno, "sync the folder", "content/blobs/sha256");
-	}
-	r = k->owner == CONTENT_OWN
-		    ? content_join(c, k->digest.text)
-		    : content_insert(c, k->digest.text, i->offset, k->owner, k->labels, k->n);
-	if (!r && i->leased && c->lease && c->lease[0])
-		r = lease_remove(c, c->lease, LEASE_INGESTS, i->ref);
-	return r;
-}
-
-/* 1 or 0: whether this file will be the blob's. */
-static int needs_sync(struct store_call *c, struct ingest *i, struct commit *k)
-{
-	struct db *db = c->store->db;
-	uint64_t size;
-	int r;
-
-	{
-		DB_LOCKED(db);
-
-		r = content_owner(c, k->digest.text, &k->owner, &size);
-	}
-	if (r < 0 || k->owner == CONTENT_NOBODY)
-		return r < 0 ? r : 1;
-	r = content_same(c, k->digest.text, i->fd, i->offset);
-	if (r < 0)
-		return r == -ECANCELED ? r : failed(i, r, "compare", c->f);
-	k->replaces = !r;
-	return k->replaces;
-}
-
-static int commit_try(struct store_call *c, struct ingest *i, struct commit *k)
-{
-	struct db *db = c->store->db;
-	DB_LOCKED(db);
-	char path[DIGEST_HEX + 8];
-	int r = db_begin(db, c->durable_later ? DB_NORMAL : DB_FULL, c->f);
-
-	if (r < 0)
-		return r;
-	r = db_end(db, commit_rows(c, i, k), c->f);
-	if (r && k->moved) {
-		/* a file that stays without a record goes at the next start */
-		data_path(i, path);
-		renameat(c->store->blobs_fd, digest_hex(&k->digest), c->store->ingest_fd, path);
-		k->moved = false;
-	}
-	return r;
-}
-
-int ingest_commit(struct store_call *c, struct ingest *i, int64_t size, const char *expected,
-		  const struct db_label *labels, size_t n, struct digest *out)
-{
-	struct commit k = { .labels = labels, .n = n };
-	struct store_events e;
-	int r = check(c, i, size, expected, &k.digest);
-
-	*out = k.digest;
-	if (!r)
-		r = content_event(c, &e, "/content/create", k.digest.text, i->offset);
-	if (r < 0)
-		return r;
-	r = needs_sync(c, i, &k);
-	do {
-		if (r > 0) {
-			r = sync_data(i);
-			if (r < 0) {
-				failed(i, r, "sync", c->f);
-				break;
-			}
-			k.synced = true;
-		}
-		/* what was there at the look before may be gone */
-		r = r < 0 ? r : commit_try(c, i, &k);
-	} while (r > 0);
-	if (!r && k.owner != CONTENT_OWN)
-		content_event_send(c, &e);
-	store_events_clear(&e);
-	if (r < 0)
-		return r;
-	ingest_discard(i);
-	return k.owner == CONTENT_OWN ? is_there(c, k.digest.text) : 0;
-}
-
-/* Whether the file of one that is there is what it has to be: 1 or 0. */
-static int is_good(struct store_call *c, const char *digest, size_t size)
-{
-	struct fault why = { 0 };
-	struct store_call quiet = *c;
-	char *there;
-	int r;
-
-	quiet.f = &why;
-	r = content_read_all(&quiet, digest, size, &there, &size);
-	if (!r)
-		free(there);
-	if (!r || why.code == FAULT_FAILED_PRECONDITION || why.code == FAULT_NOT_FOUND)
-		return !r;
-	*c->f = why;
-	return r;
-}
-
-int content_put(struct store_call *c, const void *data, size_t size, const struct db_label *labels,
-		size_t n, struct digest *out)
-{
-	struct ingests *t = c->store->ingests;
-	/* the ref lives shorter than anybody could need it: only the blob joins the lease */
-	struct store_call quiet = *c;
-	struct ingest *i = NULL;
-	char ref[DIGEST_TEXT + 40];
-	int r = digest_of(data, size, out);
-
-	if (r < 0)
-		return fault_sys(c->f, -r, "hash", NULL);
-	r = content_has(c, out->text);
-	if (r > 0)
-		r = is_good(c, out->text, size);
-	if (r < 0)
-		return r;
-	if (r)
-		return content_merge_labels(c, out->text, labels, n);
-	snprintf(ref, sizeof(ref), "davit.put/%s/%" PRIuLEAST64, digest_hex(out),
-		 atomic_fetch_add(&t->serial, 1));
-	quiet.lease = NULL;
-	r = ingest_open(&quiet, ref, NULL, (int64_t)size, &i);
-	/* a killed daemon, which counted from 0 as well, may have left one of this name */
-	if (!r && ingest_offset(i))
-		r = ingest_restart(i, (int64_t)size, c->f);
-	if (!r)
-		r = ingest_write(i, data, size, c->f);
-	if (!r)
-		r = ingest_commit(c, i, (int64_t)size, out->text, labels, n, out);
-	if (r == -EEXIST)
-		return content_merge_labels(c, out->text, labels, n);
-	if (r < 0)
-		ingest_discard(i);
-	return r;
+	return ingest_is_there(c, expected);
 }
