@@ -390,7 +390,6 @@ static void import_large(struct kit *k)
 	struct bytes noise = { malloc(8 << 20), 8 << 20 };
 	struct tarball t;
 	struct digest layer, config;
-	CLEANUP_FREE char *types = NULL;
 
 	for (size_t i = 0; i < noise.n; i++)
 		noise.p[i] = (char)(i * 2654435761u >> 13);
