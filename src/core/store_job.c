@@ -136,6 +136,9 @@ static void answer(struct store_job *j)
 	if (j->result < 0) {
 		if (!j->fault.code)
 			fault_sys(&j->fault, -j->result, ipc_request_method(req)->name, NULL);
+		/* the store names what its functions were given, which the client may know nothing of */
+		if (!ipc_takes(req, j->fault.argument))
+			fault_arg(&j->fault, "");
 		ipc_reply_fault(req, &j->fault);
 		return;
 	}

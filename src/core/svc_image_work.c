@@ -222,6 +222,8 @@ static int run_export(struct store_job *j)
 		return r;
 	r = image_export(&j->call, (const char *const *)w->names, w->n_names, w->fd, w->format,
 			 w->platform, &size);
+	if (r < 0 && !strcmp(j->call.f->argument, "name"))
+		fault_arg(j->call.f, "names");
 	if (!r && temporary)
 		r = finish_target(w, temporary);
 	if (r < 0) {

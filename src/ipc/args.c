@@ -438,6 +438,11 @@ bool ipc_has(struct ipc_request *req, const char *name)
 	return ipc_arg(req, name);
 }
 
+bool ipc_takes(struct ipc_request *req, const char *name)
+{
+	return ipc_entry_param(req->entry, name, strcspn(name, ".")) >= 0;
+}
+
 static const char *c_string(const msgpack_object *o)
 {
 	const char *p;

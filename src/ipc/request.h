@@ -21,6 +21,8 @@ struct ipc_conn;
 /* Arguments; of the method's own and of the common parameters. Absent and nil are the same. */
 const msgpack_object *ipc_arg(struct ipc_request *req, const char *name); /* NULL: absent */
 bool ipc_has(struct ipc_request *req, const char *name);
+/* Whether the method has such a parameter, its own or a common one; of "a.b" it is "a". */
+bool ipc_takes(struct ipc_request *req, const char *name);
 /* NUL-terminated, in the request's memory; NULL when absent. That there is no NUL inside was checked. */
 const char *ipc_arg_str(struct ipc_request *req, const char *name);
 /* IPC_INT, IPC_SIGNAL */

@@ -236,8 +236,13 @@ static int fill(struct store_call *c, const struct store_mounts *left,
 		return r;
 	store_progress_phase(c->progress, "diff", 0);
 	r = pack(c, left, right, sink);
-	/* of the left side it is said by whoever opens that */
-	if (r < 0 && (!c->f->argument[0] || !strcmp(c->f->argument, "mounts")))
+	/*
+	 * Of the left side it is said by whoever opens that. What has run out, or was cancelled, is no
+	 * fault of either.
+	 */
+	if (r < 0 &&
+	    (!strcmp(c->f->argument, "mounts") ||
+	     (!c->f->argument[0] && r != -ECANCELED && c->f->code != FAULT_RESOURCE_EXHAUSTED)))
 		fault_arg(c->f, "right");
 	if (!r)
 		r = layer_sink_finish(sink, diff_id, NULL, c->f);

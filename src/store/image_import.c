@@ -156,12 +156,29 @@ static int unite_names(struct import *im)
 	return 0;
 }
 
+/* A name of the archive's own is no argument of the call. */
+static int check_names(struct import *im)
+{
+	struct fault *f = im->c->f;
+	int r = 0;
+
+	for (size_t i = 0; !r && i < im->n_names; i++)
+		r = image_check_name(im->c, im->names[i].name);
+	if (r < 0 && !im->in->name) {
+		f->code = FAULT_FAILED_PRECONDITION;
+		fault_arg(f, "");
+		fault_prefix(f, "the archive");
+	}
+	return r;
+}
+
 /* Leaves those that become images, each with its name. */
 static int choose_names(struct import *im)
 {
 	const char *own = im->in->name;
 	bool named = false, several = false;
 	size_t n = 0;
+	int r;
 
 	for (size_t i = 0; i < im->n_names; i++)
 		named = named || im->names[i].name;
@@ -203,7 +220,8 @@ static int choose_names(struct import *im)
 	}
 	for (size_t i = 0; i < im->n_names; i++)
 		drop_names(&im->names[i].target);
-	return unite_names(im);
+	r = check_names(im);
+	return r < 0 ? r : unite_names(im);
 }
 
 /* ---- what has to be there */

@@ -74,7 +74,7 @@ int fault_sys(struct fault *f, int err, const char *step, const char *path);
 #define fault_sys(...) FAULT_NEGATIVE(fault_sys(__VA_ARGS__))
 #endif
 
-/* Add to a fault that is set. NULL leaves a member as it is. */
+/* Add to a fault that is set. NULL leaves a member as it is, "" empties it. */
 void fault_at(struct fault *f, const char *step, const char *path);
 void fault_arg(struct fault *f, const char *argument);
 /* Puts "PREFIX: " before the message. */

@@ -253,6 +253,33 @@ def test_import_arguments(davit):
     fails("invalid_argument", call, "images.import", stream="fd:0")
 
 
+def test_faults_name_arguments_of_the_method(davit, tmp_path):
+    """What the store calls it inside (a digest, a ref, a size) is no argument of these calls."""
+    image = Image(tar(HELLO))
+    call, target = davit.call, str(tmp_path / "out.tar")
+
+    def argument(code, method, **params):
+        return fails(code, call, method, **params).details.get("argument")
+
+    assert argument("not_found", "images.export", names=["none"], path=target) == "names"
+    assert argument("not_found", "images.unpack", name="none") == "name"
+    assert argument("not_found", "images.unpack", name="none", snapshotter="none") == "snapshotter"
+    # a blob that is not what its name says
+    wrong = {**image.blobs, images.digest(image.config): image.config[:-1] + b" "}
+    assert "argument" not in fails("failed_precondition", load, davit, tar(layout([image.descriptor("x")], wrong))).details
+    # a name that nobody has given
+    named = tar(layout([image.descriptor("a\nb")], image.blobs))
+    assert "argument" not in fails("failed_precondition", load, davit, named).details
+    assert fails("invalid_argument", load, davit, named, name="a\nb").details["argument"] == "name"
+    # what hangs below a name is gone
+    load(davit, archive(image, "x"))
+    call("content.delete", digest=images.digest(image.packed[0]))
+    for method, params in (("images.unpack", {"name": "x"}), ("images.export", {"names": ["x"], "path": target})):
+        with pytest.raises(RpcError) as error:
+            call(method, **params)
+        assert "argument" not in error.value.details, error.value
+
+
 def test_import_platforms(davit):
     mine, other = Image(tar(HELLO)), Image(tar({"x": b"y"}), architecture="s390x")
     index = images.dumps({"schemaVersion": 2, "mediaType": images.INDEX, "manifests": [

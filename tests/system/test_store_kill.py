@@ -443,6 +443,7 @@ def test_full_disk_from_dir_and_diff(small):
             with full() as error:
                 small.call(method, **params)
             assert method in error.value.message
+            assert "argument" not in error.value.details, "a full disk is no fault of what was given"
             consistent(small)
             # whatever it had written made room again
             assert small.call("content.list_statuses")["statuses"] == []

@@ -345,6 +345,11 @@ static void test_names(void **state)
 	assert_string_equal(k->f.argument, "name");
 	FAILS(kit_import(k, kit_layout(&a, "", LAYER_NONE), "\x1b[31m", &seen), -EINVAL,
 	      FAULT_INVALID_ARGUMENT, "control character");
+	assert_string_equal(k->f.argument, "name");
+	/* the archive's, and nobody's argument */
+	FAILS(kit_import(k, kit_layout(&a, KIT_NAMED("\\u001b[31m"), LAYER_NONE), NULL, &seen),
+	      -EINVAL, FAULT_FAILED_PRECONDITION, "the archive: a control character");
+	assert_string_equal(k->f.argument, "");
 
 	OK(kit_import(k, named(&a, KIT_NAMED("x"), &b, KIT_NAMED("y")), NULL, &seen));
 	assert_string_equal(seen.names, "x y ");
