@@ -33,6 +33,7 @@ static const char *const forms[] = { "davit-oci", "podman", "containerd", "criu-
 struct exporting {
 	const char *path; /* NULL: no export */
 	enum form form;
+	const char *compression; /* NULL: the daemon's choice */
 	struct outfile file; /* fd -1 for a folder */
 };
 
@@ -158,14 +159,35 @@ static int options_read(struct cli *cli, json_object *o, struct fault *f)
 	return r;
 }
 
+/* Before the checkpoint is taken: the daemon would refuse it only afterwards. */
+static int compression_check(const struct exporting *e, struct fault *f)
+{
+	static const char *const known[] = { "zstd", "gzip", "none" };
+	bool archive = e->form == FORM_PODMAN || e->form == FORM_CONTAINERD ||
+		       (e->form == FORM_FOLDER && strcmp(e->path, "-") == 0);
+
+	if (!archive)
+		return invalid(f, "--export-compression is for archives in the formats podman, "
+				  "containerd and criu-dir (to stdout)");
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (!strcmp(e->compression, known[i]))
+			return 0;
+	return fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+			 "--export-compression takes zstd, gzip or none, not \"%s\"",
+			 e->compression);
+}
+
 static int export_read(struct cli *cli, struct exporting *e, struct fault *f)
 {
 	const char *format = args_get(cli, "format");
 	size_t form = 0;
 
 	e->path = args_get(cli, "export");
+	e->compression = args_get(cli, "export-compression");
 	if (format && !e->path)
 		return invalid(f, "--format is for --export FILE");
+	if (e->compression && !e->path)
+		return invalid(f, "--export-compression is for --export FILE");
 	if (!e->path)
 		return 0;
 	if (args_get(cli, "image-path"))
@@ -181,6 +203,8 @@ static int export_read(struct cli *cli, struct exporting *e, struct fault *f)
 			"--format takes davit-oci, podman, containerd or criu-dir, not \"%s\"",
 			format);
 	e->form = (enum form)form;
+	if (e->compression && compression_check(e, f) < 0)
+		return -EINVAL;
 	/* on stdout it is a tar of the folder */
 	return e->form != FORM_FOLDER || strcmp(e->path, "-") == 0
 		       ? outfile_open(&e->file, e->path, f)
@@ -206,6 +230,8 @@ static int export(struct cli *cli, struct exporting *e, const char *image, struc
 		call.method = "checkpoints.export";
 		js_set_str(call.params, "name", image);
 		js_set_str(call.params, "format", forms[e->form]);
+		if (e->compression)
+			js_set_str(call.params, "compression", e->compression);
 	}
 	if (folder) {
 		js_set_str(call.params, "path", path);
@@ -342,6 +368,10 @@ static const struct cli_option options[] = {
 	  .argument = "FORMAT",
 	  .doc = "of --export: davit-oci (the default), podman, containerd or criu-dir",
 	  .words = "davit-oci podman containerd criu-dir" },
+	{ .name = "export-compression",
+	  .argument = "METHOD",
+	  .doc = "of the exported archive: zstd, gzip or none (none for containerd, else zstd)",
+	  .words = "zstd gzip none" },
 	{ .name = "verbose",
 	  .letter = 'v',
 	  .doc = "tell on stderr how long and how large it was (always on a terminal)" },

@@ -63,16 +63,19 @@ static bool take_format(struct ipc_request *req, int *format)
 	return false;
 }
 
-static bool take_compression(struct ipc_request *req, enum layer_compression *out)
+/* ctr reads plain tars only. */
+static bool take_compression(struct ipc_request *req, int format, enum layer_compression *out)
 {
 	const char *name = ipc_arg_str(req, "compression");
 
-	*out = LAYER_ZSTD;
-	if (name && !strcmp(name, "gzip"))
+	*out = format == CKPT_CONTAINERD ? LAYER_NONE : LAYER_ZSTD;
+	if (name && !strcmp(name, "zstd"))
+		*out = LAYER_ZSTD;
+	else if (name && !strcmp(name, "gzip"))
 		*out = LAYER_GZIP;
 	else if (name && !strcmp(name, "none"))
 		*out = LAYER_NONE;
-	else if (name && strcmp(name, "zstd") != 0) {
+	else if (name) {
 		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, "compression",
 				"'%s' is none of \"zstd\", \"gzip\" and \"none\"", name);
 		return false;
@@ -198,7 +201,8 @@ static void checkpoints_export(struct ipc_request *req, void *user)
 	struct checkpoint_job *w;
 	int format;
 
-	if (!take_format(req, &format) || !take_compression(req, &compression) || !check_place(req))
+	if (!take_format(req, &format) || !take_compression(req, format, &compression) ||
+	    !check_place(req))
 		return;
 	w = new_job(user, req, run_export);
 	if (!w)
@@ -291,8 +295,8 @@ static const struct ipc_param export_params[] = {
 	{ .name = "stream", .type = IPC_FD, .doc = "where the archive is written to" },
 	{ .name = "compression",
 	  .type = IPC_STR,
-	  .dflt = "zstd",
-	  .doc = "of the archive: \"zstd\", \"gzip\", \"none\"" },
+	  .doc = "of the archive as a whole: \"zstd\", \"gzip\", \"none\"; without it none for "
+		 "containerd, whose ctr reads plain tars only, else zstd" },
 	STORE_JOB_PROGRESS,
 	{ 0 },
 };

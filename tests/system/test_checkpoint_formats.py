@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lib import images
+from lib.cli_images import make_image
 from lib.daemon import wait_for
 from lib.rootfs import CHECKOUT, program, spec
 from lib.rpc import DEADLINE, Fd, RpcError
@@ -489,7 +490,7 @@ def any_of(data):
 
 def test_containerds_image(davit, layered, ctr):
     path = davit.base / "archive.tar"
-    exported(davit, "containerd", path, compression="none")
+    exported(davit, "containerd", path)
     ctr("image", "import", "--no-unpack", path)
     assert "kept:1" in ctr("image", "ls", "-q").split()
     get = lambda digest: ctr("content", "get", digest, text=False)
@@ -513,6 +514,18 @@ def test_containerds_image(davit, layered, ctr):
     assert "etc/.wh.gone" in layer.getnames() and "etc/old/new" in layer.getnames()
     base = json.loads(get(by_type[images.MANIFEST]["digest"]))
     assert get(base["layers"][0]["digest"]) and get(base["config"]["digest"])
+
+
+def test_containerds_image_by_the_command_line(davit, busybox, criu, ctr, tmp_path):
+    """What it writes without being asked for anything is what ctr reads."""
+    make_image(davit, busybox)
+    davit.cli("run", "-d", "--name", "c", "box", "sleep", "100000", check=True)
+    davit.cli("checkpoint", "--name", "kept:2", "--export", tmp_path / "c.tar", "--format", "containerd", "c", check=True, timeout=DEADLINE * 2)
+    ctr("image", "import", "--no-unpack", tmp_path / "c.tar")
+    assert "kept:2" in ctr("image", "ls", "-q").split()
+    davit.cli("checkpoint", "--export", tmp_path / "c.tar.gz", "--format", "containerd", "--export-compression", "gzip", "c", check=True, timeout=DEADLINE * 2)
+    with tarfile.open(tmp_path / "c.tar.gz", "r:gz") as tar:
+        assert "index.json" in tar.getnames()
 
 
 # what is wrong
