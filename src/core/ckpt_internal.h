@@ -78,6 +78,7 @@ struct ckpt { /* one checkpoint being taken */
 	struct ckpt_record record;
 	bool wants_hook, at_hook; /* at_hook: criu is held */
 	bool drained, diff_done, sealed, committed; /* steps that are done */
+	bool final; /* criu was told to end the task: there is no way back */
 	bool starting, sealing, committing; /* what is under way; committing: any job */
 	bool capture_alive, dropping; /* jobs of the capture may use the sink */
 	bool criu_over; /* it has ended, or never began */

@@ -320,6 +320,13 @@ static void on_reaped(void *user, const struct reaper_status *status)
 	worker_submit(r->d->workers, &r->job);
 }
 
+void criu_run_kill(struct criu_run *r)
+{
+	/* our child, and not reaped yet: the pid is its own */
+	if (!r->over && r->pid > 0)
+		kill(r->pid, SIGKILL);
+}
+
 static void on_give_up(evutil_socket_t fd, short what, void *user)
 {
 	struct criu_run *r = user;
@@ -331,8 +338,7 @@ static void on_give_up(evutil_socket_t fd, short what, void *user)
 	log_warn(
 		"criu (pid %d) does not end although nothing is left to wait for; it is killed, which may leave its code in the task",
 		(int)r->pid);
-	/* it is our child and not reaped yet: the pid is its own */
-	kill(r->pid, SIGKILL);
+	criu_run_kill(r);
 }
 
 void criu_run_hurry(struct criu_run *r)

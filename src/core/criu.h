@@ -71,6 +71,8 @@ void criu_run_start(struct criu_run *r);
  * its code in the task; that is logged.
  */
 void criu_run_hurry(struct criu_run *r);
+/* Kills a criu that has nothing left to do to a task. */
+void criu_run_kill(struct criu_run *r);
 /*
  * Gives back what it holds, and removes the folder on a worker. A criu that still runs is left to the
  * reaper. Frees r itself (malloc'ed by the owner). NULL is fine. On the reactor.

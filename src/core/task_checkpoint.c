@@ -12,7 +12,10 @@
  * one, criu is held while the task is still frozen:
  * - the container has a snapshot: its writable layer is copied aside, then criu goes on;
  * - `exit`: the hook is answered only when the checkpoint is durable, so a task is never ended for a
- *   checkpoint that does not exist. Then seal and commit come before criu's end.
+ *   checkpoint that does not exist. Then seal and commit come before criu's end. That answer is the point of
+ *   no return (`final`): from then on nothing fails the checkpoint any more, not its client's end, not a
+ *   deadline, not a criu that hangs: the image stays and the task ends, by criu or else by us. Only criu's
+ *   own word that it has let the task go on, with the task alive, undoes it.
  *
  * One way out: `settle` looks at what is there and takes the next step; a failure anywhere is kept
  * (the first one counts), closes what criu reads and writes, and from then on settle only waits for
@@ -23,6 +26,8 @@
  * process meanwhile. Its memory is kept by task_job_begin.
  */
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +122,11 @@ static void on_overdue(evutil_socket_t fd, short what, void *user)
 
 	(void)fd;
 	(void)what;
+	if (ck->final) {
+		/* it has been answered: there is nothing left to close, only criu itself */
+		criu_run_hurry(ck->run);
+		return;
+	}
 	fault_set(&f, FAULT_DEADLINE_EXCEEDED, 0,
 		  "criu has sent all, but does not end: no progress for %lld ms",
 		  (long long)(ck->o.stall_ns / 1000000));
@@ -142,6 +152,7 @@ static void expect_criu(struct ckpt *ck, bool on)
 static void criu_go_on(struct ckpt *ck)
 {
 	ck->at_hook = false;
+	ck->final = ck->o.exit;
 	hook_point_answer(ck->hook, true);
 	expect_criu(ck, true);
 }
@@ -197,8 +208,13 @@ static void give_up(struct ckpt *ck)
 		criu_run_hurry(ck->run);
 }
 
+/* Behind the point of no return criu is told to hurry at most. */
 static void fail(struct ckpt *ck, const struct fault *f)
 {
+	if (ck->final) {
+		criu_run_hurry(ck->run);
+		return;
+	}
 	if (!ck->fault.code) {
 		ck->fault = *f;
 		if (!ck->fault.code)
@@ -215,6 +231,8 @@ static void unwanted(struct ipc_request *req, void *user)
 
 	(void)req;
 	ck->req = NULL;
+	if (ck->final)
+		return;
 	fault_set(&f, FAULT_CANCELLED, 0, "the checkpoint is not wanted any more");
 	fail(ck, &f);
 	settle(ck);
@@ -405,16 +423,49 @@ static void on_hook(void *user, pid_t pid)
 	settle(ck);
 }
 
+/* Whether the task is there still, beyond doubt. */
+static bool is_alive(const struct process *p)
+{
+	struct pollfd ended = { .fd = p->pidfd, .events = POLLIN };
+
+	return (p->state == PROCESS_RUNNING || p->state == PROCESS_PAUSED) && p->pidfd >= 0 &&
+	       poll(&ended, 1, 0) == 0;
+}
+
+/*
+ * criu was told to end the task, and failed. By a signal it may have been at it already: what it has left
+ * is ended here. With an exit status it has let the task go on, if that is alive; false then.
+ */
+static bool ended_for_criu(struct ckpt *ck, int signal, const struct fault *f)
+{
+	struct task *t = ck->t;
+
+	if (!is_alive(&t->init)) {
+		log_warn("criu's end for %s/%s, whose checkpoint stands: %s", ck->ns, ck->id,
+			 f->message);
+		return true;
+	}
+	if (!signal)
+		return false;
+	log_warn("criu has not ended %s/%s, whose checkpoint stands; it is killed: %s", ck->ns,
+		 ck->id, f->message);
+	if (!t->cgroup || task_kill_all(t, SIGKILL, NULL) < 0)
+		process_kill_now(&t->init);
+	return true;
+}
+
 static void on_criu_ended(void *user, int exit_code, int signal, const struct fault *f)
 {
 	struct ckpt *ck = user;
 
 	(void)exit_code;
-	(void)signal;
 	ck->criu_over = true;
 	ck->at_hook = false;
 	criu_let_go(ck);
+	if (f && ck->final && ended_for_criu(ck, signal, f))
+		f = NULL;
 	if (f) {
+		ck->final = false;
 		/* criu's own words, unless it only ended since we had given up */
 		if (!ck->fault.code || ck->peer_failed)
 			ck->fault = *f;
@@ -691,6 +742,11 @@ void task_checkpoint_stop(struct task *t)
 
 	if (!t->dumping)
 		return;
+	if (t->dumping->final && !is_alive(&t->init)) {
+		/* all is done that was asked of it: nobody waits for a criu that hangs */
+		criu_run_kill(t->dumping->run);
+		return;
+	}
 	fault_set(&f, FAULT_UNAVAILABLE, 0, "the daemon is ending");
 	fail(t->dumping, &f);
 	settle(t->dumping);

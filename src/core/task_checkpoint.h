@@ -12,7 +12,9 @@ struct ipc_request;
 struct task;
 
 void task_method_checkpoint(struct ipc_request *req, void *user);
-/* One that is under way fails: for the daemon's end. */
+/*
+ * One that is under way fails, or ends soon if its task was given up for it already: for the daemon's end.
+ */
 void task_checkpoint_stop(struct task *t);
 /*
  * The same when the loop has ended: nobody hears of criu's end, which follows, and the task is let go by

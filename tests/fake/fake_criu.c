@@ -9,6 +9,8 @@
  * fake_conf.h; faults in the stream: see fake_stream.h; and here
  *   no_pidfile       of a restore
  *   hang_end         of a dump that has written all: it never ends, nor lets the tasks go
+ *   hang_after       of a dump that has let the tasks go, or ended them: it never ends
+ *   killed_end       of a dump, killed behind its last hook: the tasks are as they were
  *   fail_late        a restore that fails when its task is there and the post-restore hook was run
  *   hook_fails       a stage's script (its name in place of an image) counts as failed
  * It needs nothing but libc.
@@ -115,6 +117,13 @@ static void fake_plain_dump(struct fake *k)
 	}
 }
 
+static void fake_hang(struct fake *k)
+{
+	fake_trace(k, "hangs");
+	for (;;)
+		pause();
+}
+
 static int fake_dump(struct fake *k)
 {
 	uint64_t pages = 0, stats[14] = { 100, 2000, 300, 400 };
@@ -142,14 +151,17 @@ static int fake_dump(struct fake *k)
 	stats[6] = pages;
 	fake_stats(k, "stats-dump", 1, stats, 14);
 	fake_stage(k, "post-dump");
-	if (fake_is(k, "hang_end")) {
-		fake_trace(k, "hangs");
-		for (;;)
-			pause();
+	if (fake_is(k, "hang_end"))
+		fake_hang(k);
+	if (fake_is(k, "killed_end")) {
+		fake_trace(k, "killed");
+		kill(getpid(), SIGKILL);
 	}
 	if (k->leave_running)
 		fake_stage(k, "network-unlock");
 	fake_tree_release(k, &tree, !k->leave_running);
+	if (fake_is(k, "hang_after"))
+		fake_hang(k);
 	fake_log(k, "Dumping finished successfully");
 	fake_trace(k, "end 0");
 	return 0;

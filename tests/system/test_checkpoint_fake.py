@@ -319,6 +319,57 @@ def test_hook_fails(davit, fake, ground):
     works_again(davit, fake, ground)
 
 
+def ends_all_the_same(davit):
+    """The task has ended and its checkpoint is there: neither without the other."""
+    ended = davit.send("tasks.wait", container_id="c").result(20)
+    assert ended["exit_status"] == 137
+    assert [i["name"] for i in davit.call("images.list")["images"]] == ["one"]
+    wait_for(lambda: not os.listdir(davit.state / "criu"), what="the end of criu's folder")
+    davit.remove("c")
+    assert davit.call("leases.list")["leases"] == [] and davit.call("content.list_statuses")["statuses"] == []
+
+
+@pytest.mark.parametrize("fault, how", [("hang_after", "cancel"), ("hang_after", "gone"), ("hang_end", "deadline"), ("hang_end", "stall")])
+def test_no_way_back(davit, fake, ground, fault, how):
+    """Once criu was told to end the task, the checkpoint stands, whoever goes and however criu hangs."""
+    fake.order("fault " + fault)
+    client = davit.client()
+    options = {"exit": True, "stall_timeout": (1 if how == "stall" else 4) * SECOND // 2}
+    pending = client.send("tasks.checkpoint", container_id="c", name="one", options=options,
+                          **({"timeout": SECOND} if how == "deadline" else {}))
+    wait_for(lambda: "hangs" in fake.trace())
+    if how == "cancel":
+        client.call("rpc.cancel", msgid=pending.msgid)
+        refused("cancelled", pending.result)
+    elif how == "gone":
+        client.close()
+    elif how == "deadline":
+        refused("deadline_exceeded", pending.result)
+    else:
+        assert pending.result(20)["image"] == "one"
+    ends_all_the_same(davit)
+    client.close()
+
+
+@pytest.mark.parametrize("fault", ["hang_end", "hang_after"])
+def test_no_way_back_at_shutdown(davit, fake, ground, fault):
+    fake.order("fault " + fault)
+    davit.send("tasks.checkpoint", container_id="c", name="one", options={"exit": True})
+    wait_for(lambda: "hangs" in fake.trace())
+    with davit.client() as other:
+        other.send("server.shutdown", kill=True).result(15)
+    assert not leaks.wait_gone(davit.pids(), 15)
+    davit.start()
+    assert [i["name"] for i in davit.call("images.list")["images"]] == ["one"]
+
+
+def test_killed_at_the_end(davit, fake, ground):
+    """What criu did not live to do is done for it: it may have been at it."""
+    fake.order("fault killed_end")
+    assert checkpoint(davit, name="one", options={"exit": True})["image"] == "one"
+    ends_all_the_same(davit)
+
+
 def test_no_criu(davit, fake, ground):
     os.unlink(fake.path)
     error = refused("failed_precondition", checkpoint, davit)
