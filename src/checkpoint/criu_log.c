@@ -230,7 +230,7 @@ static const char *meaning_of(const char *log, size_t size)
 			if (is_error(p, n) &&
 			    memmem(p, n, reasons[i].text, strlen(reasons[i].text)))
 				return reasons[i].meaning;
-			p += n + 1;
+			p = stop ? stop + 1 : end;
 		}
 	}
 	return NULL;
@@ -239,7 +239,8 @@ static const char *meaning_of(const char *log, size_t size)
 void criu_log_fault(struct fault *f, const char *log, size_t size, bool restore, int exit_code,
 		    int signal)
 {
-	const char *meaning = meaning_of(log, size), *p = log, *end = log + size;
+	/* without a log there is no pointer to add to */
+	const char *p = size ? log : "", *end = p + size, *meaning = meaning_of(p, size);
 	const char *what = restore ? "the restore failed" : "the checkpoint failed";
 	char first[512] = "", lines[sizeof(f->log)];
 	struct fault kept = { 0 };
@@ -248,7 +249,7 @@ void criu_log_fault(struct fault *f, const char *log, size_t size, bool restore,
 		const char *stop = memchr(p, '\n', (size_t)(end - p)), *line = p;
 		size_t n = stop ? (size_t)(stop - p) : (size_t)(end - p);
 
-		p += n + 1;
+		p = stop ? stop + 1 : end;
 		if (!is_error(line, n))
 			continue;
 		bare(&line, &n);

@@ -116,7 +116,8 @@ static bool host_has(const char *host, const char *device)
 		p += *p == '\n';
 		for (int skip = 0; skip < 2 && p; skip++) {
 			p = strchr(p, ' ');
-			p += p != NULL;
+			if (p)
+				p++;
 		}
 		if (!p)
 			return false;
