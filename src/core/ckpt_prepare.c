@@ -277,9 +277,12 @@ static int write_args(struct ckpt *ck, uint64_t net_outside, struct fault *f)
 	};
 	CLEANUP_FREE char *script = NULL;
 
-	/* a frozen process sends nothing: only where peers might must the network be kept still */
-	if (!d.c.network_lock && !ck->o.open_tcp)
-		d.c.network_lock = "skip";
+	/*
+	 * a frozen process sends nothing: only where peers might must the network be kept still; with
+	 * one table of nftables, which goes with the lock, where iptables leaves its own behind
+	 */
+	if (!d.c.network_lock)
+		d.c.network_lock = ck->o.open_tcp ? "nftables" : "skip";
 	for (int n = 0; n < 3; n++)
 		if (!strncmp(ck->record.stdio[n], "file[", 5))
 			d.files = files, files[d.n_files++] = ck->record.stdio[n];
