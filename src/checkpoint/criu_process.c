@@ -7,13 +7,19 @@
  * Everything is prepared beforehand; the child makes system calls and nothing else. It has its own
  * table of fds, its own root and folder, and its own signal dispositions.
  *
- * The base namespace is made once by a thread, which enters one of its own and ends; an fd keeps it.
- * It is a slave of the host's, so that what is mounted there later is seen in it.
+ * The mount namespace is a copy of the daemon's, made anew by each child, so that it has every mount
+ * that the host has then, whether or not the host passes mounts on; and a slave of it, so that what is
+ * mounted later is seen where it does.
+ *
+ * Where the host's /run is no tmpfs, one and the same tmpfs is laid over it in all of these copies. It
+ * lives as the root of a namespace that a thread has made and left, with nothing else in it, so that no
+ * disk of the host's is kept busy. Folders below /run that criu is to see are laid into it again.
  */
 #include "checkpoint/criu_process.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <pthread.h>
 #include <sched.h>
@@ -38,65 +44,41 @@
 #define RUN "/run"
 
 struct criu_base {
-	int ns;
+	int ns; /* its root is the tmpfs; -1 where the host's /run is one */
 };
 
-/* ---- the base namespace */
+/* ---- the tmpfs for /run */
 
 struct base_job {
-	const char *state;
-	int tree; /* a clone of the state folder's mount, -1 when it is not below /run */
-	int ns;
+	int ns; /* made by base_thread, used by copy_thread */
+	int tree; /* of copy_thread: a detached mount of the tmpfs */
 	int err;
 	const char *step;
 };
 
-/* mkdir -p, on what has just been mounted there */
-static int make_path(const char *path)
-{
-	CLEANUP_FREE char *copy = strdup(path);
-
-	if (!copy)
-		return -ENOMEM;
-	for (char *p = copy + 1; *p; p++) {
-		if (*p != '/')
-			continue;
-		*p = '\0';
-		if (mkdir(copy, 0755) < 0 && errno != EEXIST)
-			return -errno;
-		*p = '/';
-	}
-	return mkdir(copy, 0755) < 0 && errno != EEXIST ? -errno : 0;
-}
-
-static int base_cover(struct base_job *j)
+static bool run_is_tmpfs(void)
 {
 	struct statfs st;
-	int r;
 
-	j->step = "statfs /run";
-	if (statfs(RUN, &st) == 0 && st.f_type == TMPFS_MAGIC)
-		return 0;
-	j->step = "open_tree";
-	if (!strncmp(j->state, RUN "/", strlen(RUN) + 1)) {
-		j->tree = open_tree(AT_FDCWD, j->state,
-				    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
-		if (j->tree < 0)
-			return -errno;
-	}
+	return statfs(RUN, &st) == 0 && st.f_type == TMPFS_MAGIC;
+}
+
+/* The tmpfs becomes the root of the thread's namespace, and all else goes. */
+static int base_root(struct base_job *j)
+{
 	j->step = "mount a tmpfs on /run";
 	if (mkdir(RUN, 0755) < 0 && errno != EEXIST)
 		return -errno;
-	if (mount("tmpfs", RUN, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=16m") < 0)
+	if (mount("tmpfs", RUN, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=16m") < 0 ||
+	    chdir(RUN) < 0)
 		return -errno;
-	if (j->tree < 0)
-		return 0;
-	j->step = "move_mount";
-	r = make_path(j->state);
-	if (r < 0)
-		return r;
-	return move_mount(j->tree, "", AT_FDCWD, j->state, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno
-											: 0;
+	j->step = "pivot_root";
+	if (syscall(SYS_pivot_root, ".", ".") == 0)
+		return umount2(".", MNT_DETACH) < 0 ? -errno : 0;
+	/* where / is the kernel's first file system, it can only be covered */
+	if (errno != EINVAL || mount(".", "/", NULL, MS_MOVE, NULL) < 0)
+		return -errno;
+	return 0;
 }
 
 static void *base_thread(void *arg)
@@ -105,40 +87,54 @@ static void *base_thread(void *arg)
 
 	j->step = "unshare";
 	if (unshare(CLONE_FS | CLONE_NEWNS) < 0 ||
-	    (j->step = "make the mounts slaves",
-	     mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)) {
+	    (j->step = "make the mounts private",
+	     mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0) ||
+	    (j->step = "open /proc/thread-self/ns/mnt",
+	     (j->ns = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC)) < 0)) {
 		j->err = errno;
 		return NULL;
 	}
-	j->err = -base_cover(j);
-	if (j->err)
-		return NULL;
-	j->step = "open /proc/thread-self/ns/mnt";
-	j->ns = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	if (j->ns < 0)
+	j->err = -base_root(j);
+	return NULL;
+}
+
+/* Only there can the mount be copied from. */
+static void *copy_thread(void *arg)
+{
+	struct base_job *j = arg;
+
+	j->step = "setns";
+	if (unshare(CLONE_FS) < 0 || setns(j->ns, CLONE_NEWNS) < 0 ||
+	    (j->step = "open_tree",
+	     (j->tree = open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)) < 0))
 		j->err = errno;
 	return NULL;
 }
 
-int criu_base_new(struct criu_base **out, const char *state, struct fault *f)
+static int in_thread(void *(*main)(void *), struct base_job *j, struct fault *f)
 {
-	struct base_job j = { .state = state, .tree = -1, .ns = -1 };
-	struct criu_base *b = calloc(1, sizeof(*b));
 	pthread_t thread;
+	int r = pthread_create(&thread, NULL, main, j);
+
+	if (r)
+		return fault_sys(f, r, "pthread_create", "for criu's mount namespace");
+	pthread_join(thread, NULL);
+	return j->err ? fault_sys(f, j->err, j->step, "for criu's mount namespace") : 0;
+}
+
+int criu_base_new(struct criu_base **out, struct fault *f)
+{
+	struct base_job j = { .ns = -1, .tree = -1 };
+	struct criu_base *b = calloc(1, sizeof(*b));
 	int r;
 
 	if (!b)
 		return fault_sys(f, ENOMEM, "prepare criu's namespace", NULL);
-	r = pthread_create(&thread, NULL, base_thread, &j);
-	if (!r)
-		pthread_join(thread, NULL);
-	else
-		j = (struct base_job){ .tree = -1, .ns = -1, .err = r, .step = "pthread_create" };
-	fd_close(&j.tree);
-	if (j.err) {
+	r = run_is_tmpfs() ? 0 : in_thread(base_thread, &j, f);
+	if (r < 0) {
 		fd_close(&j.ns);
 		free(b);
-		return fault_sys(f, j.err, j.step, "for criu's mount namespace");
+		return r;
 	}
 	b->ns = j.ns;
 	*out = b;
@@ -153,11 +149,29 @@ void criu_base_free(struct criu_base *b)
 	free(b);
 }
 
+/* A detached mount for /run, or -1: it stays as it is. 0 or negative */
+static int copy_run(const struct criu_base *b, const struct criu_start *s, int *tree,
+		    struct fault *f)
+{
+	struct base_job j = { .ns = b->ns, .tree = -1 };
+	int r;
+
+	*tree = -1;
+	if (b->ns < 0 || run_is_tmpfs())
+		return 0;
+	for (size_t i = 0; i < s->n_see; i++)
+		if (!strcmp(s->see[i], RUN))
+			return 0;
+	r = in_thread(copy_thread, &j, f);
+	*tree = j.tree;
+	return r;
+}
+
 /* ---- the child */
 
 struct child {
-	const struct criu_base *base;
 	const struct criu_start *s;
+	int run; /* a mount for /run, or -1 */
 	int *high; /* room for n_fds */
 	/* what failed, for the parent, whose memory this is */
 	const char *step, *what;
@@ -171,6 +185,56 @@ static void child_fail(struct child *c, const char *step, const char *what)
 	c->step = step;
 	c->what = what;
 	_exit(127);
+}
+
+/* mkdir -p */
+static void child_path(struct child *c, const char *path)
+{
+	char copy[PATH_MAX];
+	size_t n = strlen(path);
+
+	if (n >= sizeof(copy)) {
+		errno = ENAMETOOLONG;
+		child_fail(c, "mkdir", path);
+	}
+	for (size_t i = 1; i <= n; i++) {
+		if (path[i] && path[i] != '/')
+			continue;
+		memcpy(copy, path, i);
+		copy[i] = '\0';
+		if (mkdir(copy, 0755) < 0 && errno != EEXIST)
+			child_fail(c, "mkdir", path);
+	}
+}
+
+static bool below_run(const char *path)
+{
+	return !strncmp(path, RUN "/", strlen(RUN "/"));
+}
+
+/* /run is covered; what is to be seen there is put into it again. */
+static void child_run(struct child *c)
+{
+	const struct criu_start *s = c->s;
+	int tree[CRIU_SEE_MOST];
+
+	for (size_t i = 0; i < s->n_see; i++) {
+		if (!below_run(s->see[i]))
+			continue;
+		tree[i] = open_tree(AT_FDCWD, s->see[i],
+				    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+		if (tree[i] < 0)
+			child_fail(c, "open_tree", s->see[i]);
+	}
+	if (move_mount(c->run, "", AT_FDCWD, RUN, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		child_fail(c, "move_mount", RUN);
+	for (size_t i = 0; i < s->n_see; i++) {
+		if (!below_run(s->see[i]))
+			continue;
+		child_path(c, s->see[i]);
+		if (move_mount(tree[i], "", AT_FDCWD, s->see[i], MOVE_MOUNT_F_EMPTY_PATH) < 0)
+			child_fail(c, "move_mount", s->see[i]);
+	}
 }
 
 static void child_step(struct child *c, const struct criu_step *s)
@@ -251,12 +315,16 @@ static int child_main(void *arg)
 	};
 	struct child *c = arg;
 
-	if (setns(c->base->ns, CLONE_NEWNS) < 0)
-		child_fail(c, "setns", "mount namespace");
 	if (unshare(CLONE_NEWNS) < 0)
 		child_fail(c, "unshare", "mount namespace");
+	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		child_fail(c, "make slaves of", "the mounts");
+	if (c->run >= 0)
+		child_run(c);
 	for (size_t i = 0; i < c->s->n_steps; i++)
 		child_step(c, &c->s->steps[i]);
+	if (chdir("/") < 0)
+		child_fail(c, "chdir", "/");
 	if (setsid() < 0 && errno != EPERM)
 		child_fail(c, "setsid", NULL);
 	child_fds(c);
@@ -269,14 +337,19 @@ static int child_main(void *arg)
 int criu_process_start(const struct criu_base *b, const struct criu_start *s, pid_t *pid,
 		       struct fault *f)
 {
-	struct child c = { .base = b, .s = s };
+	struct child c = { .s = s };
+	CLEANUP_CLOSE int run = -1;
 	sigset_t all, old;
 	void *stack;
 	int e;
 
 	*pid = 0;
-	if (s->n_fds > FD_HIGH - CRIU_FD_FIRST)
+	if (s->n_fds > FD_HIGH - CRIU_FD_FIRST || s->n_see > CRIU_SEE_MOST)
 		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, 0, "too many fds for criu");
+	e = copy_run(b, s, &run, f);
+	if (e < 0)
+		return e;
+	c.run = run;
 	c.high = calloc(s->n_fds + 1, sizeof(*c.high));
 	stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK,
 		     -1, 0);

@@ -2,9 +2,9 @@
 /*
  * Starting criu: a process with a mount namespace of its own and exactly the fds it is to have
  *
- * criu keeps what it found out about the kernel in /run/criu.kdat, but only where /run is a tmpfs;
- * without, each start costs some 30 ms. So all start from one mount namespace (struct criu_base),
- * which has a tmpfs there when the host has none.
+ * Its mounts are those that the daemon sees when it is started. criu keeps what it found out about the
+ * kernel in /run/criu.kdat, but only where /run is a tmpfs; without, each start costs some 30 ms. So where
+ * the host's is none, all get the same tmpfs there (struct criu_base).
  */
 #pragma once
 
@@ -15,11 +15,8 @@
 #include "util/fault.h"
 
 struct criu_base;
-/*
- * state: absolute path of a folder that criu has to see although it may lie below /run. Blocks for a
- * moment: for a worker, or the start.
- */
-int criu_base_new(struct criu_base **out, const char *state, struct fault *f);
+/* Blocks for a moment: for a worker, or the start. */
+int criu_base_new(struct criu_base **out, struct fault *f);
 void criu_base_free(struct criu_base *b); /* NULL is fine */
 
 enum criu_step_kind {
@@ -44,9 +41,13 @@ struct criu_start {
 	size_t n_steps;
 	const int *fds; /* get the numbers CRIU_FD_FIRST and up, in this order */
 	size_t n_fds;
+	/* folders that it has to see, absolute and without links, although /run may be covered */
+	const char *const *see;
+	size_t n_see; /* CRIU_SEE_MOST at most */
 	int output; /* becomes stdout and stderr */
 };
 #define CRIU_FD_FIRST 10
+#define CRIU_SEE_MOST 4
 
 /*
  * Returns when criu's exec has succeeded, with its pid: a child of this process, which the caller

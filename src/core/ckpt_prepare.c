@@ -301,6 +301,8 @@ static int write_args(struct ckpt *ck, uint64_t net_outside, struct fault *f)
 		}
 		d.c.action_script = script;
 	}
+	if (ck->o.image_path && !(run->image_dir = strdup(ck->o.image_path)))
+		return fault_sys(f, ENOMEM, "write", "criu's command line");
 	if (ck->o.work_path && !(run->work_dir = strdup(ck->o.work_path)))
 		return fault_sys(f, ENOMEM, "write", "criu's command line");
 	criu_args_dump(&run->args, &d);

@@ -175,7 +175,7 @@ static int find_base(struct davit *d, struct fault *f)
 
 	pthread_mutex_lock(&c->lock);
 	if (!c->base)
-		r = criu_base_new(&c->base, d->config.state, f);
+		r = criu_base_new(&c->base, f);
 	pthread_mutex_unlock(&c->lock);
 	return r;
 }
@@ -204,6 +204,7 @@ static void run_release(struct criu_run *r)
 	criu_args_clear(&r->args);
 	free(r->steps);
 	free(r->fds);
+	free(r->image_dir);
 	free(r->work_dir);
 	free(r->dir);
 	free(r);
@@ -354,11 +355,30 @@ void criu_run_hurry(struct criu_run *r)
 
 /* ---- the start */
 
+/* The folders that criu is told of, wherever their links lead. */
+static int find_seen(struct criu_run *r, char *seen[CRIU_SEE_MOST], struct criu_start *s,
+		     struct fault *f)
+{
+	const char *paths[] = { r->d->config.state, r->image_dir, r->work_dir };
+
+	s->see = (const char *const *)seen;
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		if (!paths[i])
+			continue;
+		seen[s->n_see] = realpath(paths[i], NULL);
+		if (!seen[s->n_see])
+			return fault_sys(f, errno, "find the folder", paths[i]);
+		s->n_see++;
+	}
+	return 0;
+}
+
 static void start_run(struct worker_job *job)
 {
 	struct criu_run *r = container_of(job, struct criu_run, job);
 	CLEANUP_CLOSE int out = -1;
 	CLEANUP_FREE char *path = NULL;
+	char *seen[CRIU_SEE_MOST] = { NULL };
 
 	if (asprintf(&path, "%s/" OUTPUT, r->dir) < 0) {
 		path = NULL;
@@ -379,7 +399,11 @@ static void start_run(struct worker_job *job)
 		.n_fds = r->n_fds,
 		.output = out,
 	};
-	r->result = criu_process_start(r->d->criu->base, &s, &r->pid, &r->fault);
+	r->result = find_seen(r, seen, &s, &r->fault);
+	if (!r->result)
+		r->result = criu_process_start(r->d->criu->base, &s, &r->pid, &r->fault);
+	for (size_t i = 0; i < CRIU_SEE_MOST; i++)
+		free(seen[i]);
 }
 
 /* A child that could not become criu: only to be reaped. */

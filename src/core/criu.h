@@ -17,7 +17,7 @@
 #include "monitor/reaper.h"
 #include "util/worker.h"
 
-struct criu; /* of struct davit: pools, the base namespace */
+struct criu; /* of struct davit: pools, the tmpfs for /run */
 
 /* On the reactor, before the first run; 0 when it is there already. -ENOMEM and so on */
 int criu_ready(struct davit *d);
@@ -41,6 +41,7 @@ struct criu_run {
 	int *fds; /* malloc'ed; numbers from CRIU_FD_FIRST; borrowed fds */
 	size_t n_fds;
 	bool restore; /* for words */
+	char *image_dir; /* malloc'ed; where criu writes its images; NULL: the run's own folder */
 	char *work_dir; /* malloc'ed; where criu writes its log; NULL: the run's own folder */
 
 	/* of the run */

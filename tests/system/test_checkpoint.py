@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -132,6 +133,34 @@ def test_into_a_folder(davit, zoo):
     davit.call("tasks.create", container_id="zoo", options={"criu_image_path": str(folder)}, stdout=Fd(out.write_fd))
     davit.call("tasks.start", container_id="zoo")
     made.all_ok()
+
+
+def test_into_a_folder_that_was_mounted_later(davit, zoo):
+    """criu sees what the host has when it is started, not what it had at the first checkpoint."""
+    made, disk = zoo("files", "maps"), davit.base / "disk"
+    made.checkpoint()
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "davit-test", str(disk)], check=True)
+    try:
+        made.away(image_path=str(disk / "images"), work_path=str(disk))
+        assert {"inventory.img", "pages-1.img"} <= set(os.listdir(disk / "images")) and (disk / "criu.log").exists()
+        made.back(str(disk / "images"))
+        made.all_ok()
+        davit.call("tasks.delete", container_id="zoo")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert os.listdir(disk) == []  # nothing lies below the mount
+
+
+def test_into_a_folder_below_run(davit, zoo):
+    """/run may be covered by criu's own."""
+    made = zoo("files")
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
+        link = davit.base / "link"
+        link.symlink_to(folder)
+        made.checkpoint(image_path=str(link / "images"), work_path=folder)
+        assert {"criu.log", "stats-dump"} <= set(os.listdir(folder))
+        assert {"inventory.img", "pages-1.img"} <= set(os.listdir(f"{folder}/images"))
 
 
 def test_log_is_kept_on_demand(davit, zoo):

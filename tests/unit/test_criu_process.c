@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -108,7 +110,7 @@ static int setup(void **state)
 
 	strcpy(fx->dir, "/tmp/davit-criu-XXXXXX");
 	assert_non_null(mkdtemp(fx->dir));
-	assert_int_equal(criu_base_new(&fx->base, fx->dir, &f), 0);
+	assert_int_equal(criu_base_new(&fx->base, &f), 0);
 	fx->out = memfd_create("out", MFD_CLOEXEC);
 	*state = fx;
 	return 0;
@@ -316,8 +318,8 @@ static void test_failures(void **state)
 	assert_int_equal(pid, 0);
 }
 
-/* What is mounted on the host later is seen by those that are started later. */
-static void test_base_follows(void **state)
+/* What is mounted on the host later is seen by those that are started later, also if it is private. */
+static void test_mounted_later(void **state)
 {
 	struct fixture *fx = *state;
 	char folder[128];
@@ -326,21 +328,84 @@ static void test_base_follows(void **state)
 
 	snprintf(folder, sizeof(folder), "%s/later", fx->dir);
 	assert_int_equal(mkdir(folder, 0755), 0);
+	run(fx, &s);
+	says(fx, "there 1 tmpfs ");
 	assert_int_equal(mount("tmpfs", folder, "tmpfs", 0, "size=64k"), 0);
+	assert_int_equal(mount(NULL, folder, NULL, MS_PRIVATE, NULL), 0);
 	run(fx, &s);
 	assert_int_equal(umount(folder), 0);
-	says(fx, "there 1 tmpfs ");
-	if (!strstr(fx->text, "tmpfs 1"))
-		print_message("the host's mounts are private: nothing is passed on\n");
+	says(fx, "there 1 tmpfs 1");
+	run(fx, &s);
 	assert_int_equal(rmdir(folder), 0);
+}
+
+/* A mount of the host's that was there before the first is not kept by any of them. */
+static void test_nothing_is_kept(void **state)
+{
+	struct fixture *fx = *state;
+	char folder[128];
+	char *argv[] = { (char *)"criu", (char *)"look", folder, NULL };
+	struct criu_start s = { .path = self, .argv = argv };
+	struct pollfd p = { .fd = inotify_init1(IN_CLOEXEC), .events = POLLIN };
+	struct inotify_event e;
+	struct fault f;
+
+	criu_base_free(fx->base);
+	snprintf(folder, sizeof(folder), "%s/disk", fx->dir);
+	assert_int_equal(mkdir(folder, 0755), 0);
+	assert_int_equal(mount("tmpfs", folder, "tmpfs", 0, "size=64k"), 0);
+	assert_true(inotify_add_watch(p.fd, folder, IN_DELETE_SELF) >= 0);
+	assert_int_equal(criu_base_new(&fx->base, &f), 0);
+	run(fx, &s);
+	assert_int_equal(umount(folder), 0);
+	/* told when the file system itself is gone */
+	assert_int_equal(poll(&p, 1, 20000), 1);
+	assert_int_equal(read(p.fd, &e, sizeof(e)), sizeof(e));
+	assert_true(e.mask & IN_UNMOUNT);
+	close(p.fd);
+	assert_int_equal(rmdir(folder), 0);
+}
+
+/* All have one /run, and what they have to see of the host's lies in it. */
+static void test_run(void **state)
+{
+	struct fixture *fx = *state;
+	char ours[] = "/run/davit-criu-XXXXXX", mark[64], inside[64];
+	const char *see[] = { ours, "/tmp" };
+	char *argv[] = { (char *)"criu", (char *)"look", NULL, NULL };
+	struct criu_step step = { .kind = CRIU_MKDIR, .target = mark };
+	struct criu_start s = { .path = self, .argv = argv };
+
+	assert_non_null(mkdtemp(ours));
+	snprintf(mark, sizeof(mark), "/run/davit-mark-%d", (int)getpid());
+	snprintf(inside, sizeof(inside), "%s/inside", ours);
+	assert_int_equal(mkdir(inside, 0755), 0);
+	argv[2] = mark;
+	s.steps = &step;
+	s.n_steps = 1;
+	run(fx, &s);
+	s.n_steps = 0;
+	run(fx, &s);
+	says(fx, "run 1\n");
+	says(fx, "there 1 tmpfs 1 writable 1\n");
+	argv[2] = inside;
+	s.see = see;
+	s.n_see = 2;
+	run(fx, &s);
+	says(fx, "run 1\n");
+	says(fx, "there 1 ");
+	(void)rmdir(mark); /* where the host's /run is a tmpfs, it is the same */
+	assert_int_equal(rmdir(inside), 0);
+	assert_int_equal(rmdir(ours), 0);
 }
 
 int main(int argc, char **argv, char **environment)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_what_it_finds), TEST(test_steps),	   TEST(test_tree),
-		TEST(test_failures),	  TEST(test_base_follows),
+		TEST(test_what_it_finds), TEST(test_steps),	    TEST(test_tree),
+		TEST(test_failures),	  TEST(test_mounted_later), TEST(test_nothing_is_kept),
+		TEST(test_run),
 	};
 
 	if (argc > 1)
