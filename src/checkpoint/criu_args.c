@@ -90,6 +90,8 @@ void criu_args_dump(struct criu_args *a, const struct criu_dump *d)
 
 	common(a, &d->c, "dump");
 	criu_arg(a, "--tree=%d", (int)d->pid);
+	/* of a deleted file that is still open; criu's own is 1 MiB, and this the most that it counts to */
+	criu_arg(a, "--ghost-limit=4095M");
 	if (d->leave_running)
 		criu_arg(a, "--leave-running");
 	if (d->freeze_cgroup)

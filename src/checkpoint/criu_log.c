@@ -66,7 +66,7 @@ static const struct reason reasons[] = {
 	{ "try --file-locks", "a process holds file locks; give the option file_locks" },
 	{ "link-remap option", "a process has a file open that was deleted but has other names; "
 			       "give the option link_remap" },
-	{ "size, increase limit", "a process has a large file open that was deleted" },
+	{ "size, increase limit", "a process has a file of more than 4 GiB open that was deleted" },
 	{ "Found dangling tty", TERMINAL },
 	{ "using --shell-job", TERMINAL },
 	{ "is outside of its pid namespace", TERMINAL },

@@ -61,7 +61,7 @@ static void test_dump(void **state)
 	(void)state;
 	criu_args_dump(&a, &d);
 	check(&a, "/usr/sbin/criu|dump|--images-dir=/i|--work-dir=/w|--log-file=criu.log|-v2|"
-		  "--manage-cgroups=ignore|--tree=4711");
+		  "--manage-cgroups=ignore|--tree=4711|--ghost-limit=4095M");
 	d.c.stream = d.c.open_tcp = d.c.external_unix_sockets = d.c.shell_job = true;
 	d.c.file_locks = d.c.link_remap = d.leave_running = true;
 	d.c.cgroups_mode = "soft";
@@ -78,7 +78,8 @@ static void test_dump(void **state)
 	check(&a, "/usr/sbin/criu|dump|--images-dir=/i|--work-dir=/w|--log-file=criu.log|-v2|"
 		  "--stream|--manage-cgroups=soft|--network-lock=skip|--tcp-established|"
 		  "--ext-unix-sk|--shell-job|--file-locks|--link-remap|--action-script=/s|"
-		  "--empty-ns=net|--empty-ns=ipc|--tree=4711|--leave-running|"
+		  "--empty-ns=net|--empty-ns=ipc|--tree=4711|--ghost-limit=4095M|"
+		  "--leave-running|"
 		  "--freeze-cgroup=/sys/fs/cgroup/x|--external|net[4026531840]:extNet|"
 		  "--external|file[1a:2b]|--external|tty[8803:17]|"
 		  "--external|mnt[/data]:m0|--external|mnt[/a b]:m1");

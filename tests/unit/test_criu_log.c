@@ -41,7 +41,7 @@ static void test_known(void **state)
 		{ "Some file locks are hold by dumping tasks! You can try --file-locks to dump them.",
 		  "file_locks" },
 		{ "Can't create link remap for /x. Use link-remap option.", "link_remap" },
-		{ "Can't dump ghost file /x of 2097152 size, increase limit", "a large file" },
+		{ "Can't dump ghost file /x of 2097152 size, increase limit", "more than 4 GiB" },
 		{ "tty: Found dangling tty with sid 5 pgid 5 (pts) on peer fd 0.",
 		  "option terminal" },
 		{ "The root process 7 is not a session leader. Consider using --shell-job option",

@@ -178,9 +178,13 @@ void zoo_files(void)
 }
 
 /* Without a name, but open. */
+/* Pages of a file that is larger than what criu takes by itself. */
+#define LARGE 800
+
 void zoo_deleted(void)
 {
-	int root, shm, unnamed;
+	int root, shm, unnamed, large;
+	char page[4096];
 
 	save("/tmp/gone", "in the root", 0600);
 	save("/dev/shm/gone", "on tmpfs", 0600);
@@ -190,8 +194,19 @@ void zoo_deleted(void)
 	must(!unlink("/tmp/gone") && !unlink("/dev/shm/gone"));
 	unnamed = open("/dev/shm", O_TMPFILE | O_RDWR, 0600);
 	must(unnamed >= 0 && write(unnamed, "never had a name", 16) == 16);
+	large = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+	must(large >= 0);
+	for (int i = 0; i < LARGE; i++) {
+		memset(page, i, sizeof(page));
+		must(write(large, page, sizeof(page)) == sizeof(page));
+	}
 
 	ready_and_wait();
+	for (int i = 0; i < LARGE; i++) {
+		must(pread(large, page, sizeof(page), i * (off_t)sizeof(page)) == sizeof(page));
+		if (page[0] != (char)i || page[4095] != (char)i)
+			lost("page %d of a large deleted file", i);
+	}
 	if (!holds(root, "in the root"))
 		lost("a deleted file of the root");
 	if (!holds(shm, "on tmpfs"))
