@@ -17,7 +17,8 @@ struct restore_mount { /* option external_mounts: a source by its path in the co
 };
 
 struct restore {
-	struct worker_job verify, settle; /* while one of them runs, memory and task are kept */
+	struct worker_job verify, settle,
+		narrow; /* while one of them runs, memory and task are kept */
 	struct progress *progress; /* NULL: nobody asked */
 	uint64_t total, done; /* bytes for criu */
 	struct davit *d;
@@ -34,6 +35,9 @@ struct restore {
 	/* made ready by restore_prepare */
 	char *ns;
 	struct checkpoint_read read;
+	size_t n_tasks; /* threads of the checkpoint */
+	json_object *
+		limits; /* of the live spec's resources, to be set when criu has ended; NULL: none */
 	struct criu_run *run;
 	int *fds; /* all that were opened for criu; closed when it has begun */
 	int master; /* of the terminal; -1 for none */
@@ -53,9 +57,9 @@ struct restore {
 	bool held, settled, verified, ready, released, criu_over, dead;
 	struct fault fault; /* code 0: none yet */
 	struct task *task;
-	unsigned jobs; /* of the two */
-	struct fault verify_fault, settle_fault;
-	int verify_result, settle_result;
+	unsigned jobs; /* of the three */
+	struct fault verify_fault, settle_fault, narrow_fault;
+	int verify_result, settle_result, narrow_result;
 };
 
 /* ---- restore_prepare.c: what is handed to criu */
@@ -70,6 +74,11 @@ int restore_no_memory(struct fault *f);
 /* ---- restore_mounts.c */
 int restore_root(struct restore *r, const struct restore_start *s, char **root, struct fault *f);
 int restore_mounts(struct restore *r, const struct restore_start *s, struct fault *f);
+/* ---- restore_limits.c, on a worker */
+/* The limits of the empty cgroup are made wide enough for criu; r->limits is what they have to be. */
+int restore_limits_widen(struct restore *r, const struct restore_start *s, struct fault *f);
+/* They are as the spec has them again, or all processes are killed, and the fault says why. */
+int restore_limits_narrow(struct restore *r, struct cgroup *cg, struct fault *f);
 /* ---- restore_net.c */
 int restore_net(struct restore *r, const struct restore_start *s, struct fault *f);
 /* ---- restore_stdio.c */

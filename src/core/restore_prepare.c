@@ -181,6 +181,7 @@ static int check(struct restore *r, const struct spec *spec, struct fault *f)
 		e = ckpt_images_tasks(&r->read.files, &had, f);
 	if (e)
 		return e;
+	r->n_tasks = had.n;
 	allowed = spec->process.caps.bounding | spec->process.caps.permitted |
 		  spec->process.caps.effective | spec->process.caps.inheritable;
 	if (spec->process.caps.given && (had.caps & ~allowed))
@@ -302,6 +303,8 @@ int restore_prepare(struct restore *r, const struct restore_start *s, struct fau
 		e = criu_run_open(r->run, r->d, f);
 	if (!e)
 		e = open_way(r, f);
+	if (!e)
+		e = restore_limits_widen(r, s, f);
 	if (!e)
 		e = join_cgroup(r, s, f);
 	if (!e)

@@ -22,6 +22,7 @@
 #include "core/container.h"
 #include "core/keep.h"
 #include "core/task_internal.h"
+#include "core/task_restore.h"
 #include "core/task_stdio.h"
 #include "monitor/journal.h"
 #include "util/cleanup.h"
@@ -228,6 +229,27 @@ static void recover_half_made(struct task *t)
 	task_remove(t);
 }
 
+/* One without a launch was restored, and its limits may be criu's still. */
+static void recover_limits(struct task *t)
+{
+	CLEANUP_FREE char *text = NULL;
+	struct spec_blob *blob = container_spec(t->container);
+	struct spec *spec = NULL;
+	struct fault f = { 0 };
+	size_t size;
+	int r = spec_blob_text(blob, &text, &size);
+
+	if (!r)
+		r = spec_parse_text(text, size, &spec, &f);
+	if (!r && t->cgroup)
+		r = restore_limits_recover(t->cgroup, spec, &f);
+	if (r < 0)
+		log_error("task %s/%s: its limits could not be set again: %s", t->ns, t->id,
+			  f.message);
+	spec_free(spec);
+	spec_blob_put(blob);
+}
+
 /*
  * Its release was written, and perhaps not given: giving it twice does no harm. The socket then tells as ever whether the exec
  * came about; without the socket only the word of it was missing.
@@ -235,6 +257,7 @@ static void recover_half_made(struct task *t)
 static void recover_release(struct process *p)
 {
 	if (!p->launch) {
+		recover_limits(p->task);
 		process_event(p, EVENT_STARTED, NULL);
 		return;
 	}

@@ -199,6 +199,7 @@ static void release(struct restore *r)
 	free(r->network);
 	free(r->work_path);
 	free(r->ns);
+	json_object_put(r->limits);
 	free(r);
 }
 
@@ -448,6 +449,27 @@ static void on_started(void *user, const struct fault *f)
 	fail(r, f);
 }
 
+static void narrow_run(struct worker_job *job)
+{
+	struct restore *r = container_of(job, struct restore, narrow);
+
+	r->narrow_result = restore_limits_narrow(r, r->task->cgroup, &r->narrow_fault);
+}
+
+static void narrow_done(struct worker_job *job)
+{
+	struct restore *r = container_of(job, struct restore, narrow);
+	struct task *t = r->task;
+
+	if (!job_end(r)) {
+		if (r->narrow_result < 0)
+			fail(r, &r->narrow_fault);
+		else
+			tell(r, EVENT_STARTED, NULL);
+	}
+	task_job_end(t);
+}
+
 static void on_ended(void *user, int exit_code, int signal, const struct fault *f)
 {
 	struct restore *r = user;
@@ -457,7 +479,10 @@ static void on_ended(void *user, int exit_code, int signal, const struct fault *
 	(void)signal;
 	r->criu_over = true;
 	if (!f && !r->fault.code && r->released) {
-		tell(r, EVENT_STARTED, NULL);
+		if (r->limits)
+			job_begin(r, &r->narrow, narrow_run, narrow_done, r->d->workers);
+		else
+			tell(r, EVENT_STARTED, NULL);
 		return;
 	}
 	if (f && !r->fault.code)
@@ -467,6 +492,11 @@ static void on_ended(void *user, int exit_code, int signal, const struct fault *
 	if (!f && !r->fault.code) {
 		fault_set(&why, FAULT_UNKNOWN, 0, "criu ended before its processes were released");
 		r->fault = why;
+	}
+	if (r->limits && cgroup_oom_kills(r->task->cgroup) > 0) {
+		r->fault.code = FAULT_RESOURCE_EXHAUSTED;
+		fault_prefix(&r->fault,
+			     "what is restored does not fit into the container's memory limit");
 	}
 	fail(r, &r->fault);
 }

@@ -44,6 +44,11 @@ int restore_release(struct restore *r);
  * or EVENT_FAILED and then EVENT_EXITED follow.
  */
 void restore_task_ended(struct restore *r);
+/*
+ * At the start, for a task that was released by a daemon that is no more: its limits, which were wider while
+ * criu was in its cgroup, are the spec's. All its processes are killed when they do not fit.
+ */
+int restore_limits_recover(struct cgroup *cg, const struct spec *spec, struct fault *f);
 /* Not wanted any more: criu undoes what there is; EVENT_FAILED follows unless r is freed. */
 void restore_cancel(struct restore *r);
 /* Nothing more is heard of it. NULL is fine. */

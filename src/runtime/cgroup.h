@@ -121,3 +121,9 @@ void cgroup_prune(struct cgroup_host *h, const char *ns);
 int64_t cgroup_oom_kills(struct cgroup *cg);
 /* New values: OCI LinuxResources, all or nothing (old values are put back when one fails). */
 int cgroup_update(struct cgroup *cg, json_object *resources, struct fault *f);
+/*
+ * The same with lower limits of memory, for a group whose use may lie above them with what the kernel
+ * can reclaim: it does. Nobody is killed, and some values may have been set, when more than that is in use:
+ * FAULT_FAILED_PRECONDITION, -EBUSY. Device rules are left alone.
+ */
+int cgroup_narrow(struct cgroup *cg, json_object *resources, struct fault *f);

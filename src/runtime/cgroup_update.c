@@ -5,8 +5,13 @@
  * All or nothing: what is asked is read and checked whole before anything is written; then the
  * device rules are set, which can be put back exactly, then the values, which put themselves back
  * on failure.
+ *
+ * cgroup v2 kills where a lower memory.max is below what is used and cannot be reclaimed; a lower
+ * memory.high reclaims and does not. So narrowing writes that for a moment, and looks, before the limit is set.
+ * v1 reclaims by itself, and refuses.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,6 +132,69 @@ int cgroup_update(struct cgroup *cg, json_object *resources, struct fault *f)
 				 strerrordesc_np(-back));
 	}
 	cgroup_devices_state_free(before);
+	cgroup_values_clear(&values);
+	return r;
+}
+
+/* memory.limit, or memory.max of unified; -1 for none. */
+static int64_t memory_max(json_object *resources)
+{
+	json_object *s = NULL, *v = NULL;
+	int64_t max = 0;
+	char *end;
+
+	if (json_object_object_get_ex(resources, "memory", &s) &&
+	    json_object_object_get_ex(s, "limit", &v))
+		max = json_object_get_int64(v);
+	if (json_object_object_get_ex(resources, "unified", &s) &&
+	    json_object_object_get_ex(s, "memory.max", &v)) {
+		max = strtoll(json_object_get_string(v), &end, 10);
+		if (*end)
+			max = 0; /* no plain number of bytes: the kernel decides */
+	}
+	return max > 0 ? max : -1;
+}
+
+static int reclaim_v2(struct cgroup *cg, int i, int64_t max, struct fault *f)
+{
+	CLEANUP_FREE char *high = NULL, *used = NULL;
+	char text[32];
+	int r = cgroup_file_read(cg->host, i, cg->path, "memory.high", &high);
+
+	snprintf(text, sizeof(text), "%" PRId64, max);
+	if (!r)
+		r = cgroup_file_write(cg->host, i, cg->path, "memory.high", text);
+	if (!r)
+		r = cgroup_file_read(cg->host, i, cg->path, "memory.current", &used);
+	if (high) {
+		int back;
+
+		high[strcspn(high, "\n")] = '\0';
+		back = cgroup_file_write(cg->host, i, cg->path, "memory.high", high);
+		r = r ? r : back;
+	}
+	if (r < 0)
+		return fault_sys(f, -r, "reclaim memory of cgroup", cg->path);
+	if (strtoull(used, NULL, 10) <= (uint64_t)max)
+		return 0;
+	fault_set(f, FAULT_FAILED_PRECONDITION, EBUSY,
+		  "linux.resources.memory.limit %" PRId64 " is below what is used, %.*s", max,
+		  (int)strcspn(used, "\n"), used);
+	return -EBUSY;
+}
+
+int cgroup_narrow(struct cgroup *cg, json_object *resources, struct fault *f)
+{
+	struct cgroup_values values = { 0 };
+	int64_t max = memory_max(resources);
+	int i = cgroup_host_find(cg->host, "memory"), r;
+
+	/* as if it were new: what is used is no reason to refuse before the kernel has tried */
+	r = cgroup_resources_read(cg, true, resources, &values, f);
+	if (!r && max >= 0 && i >= 0 && cg->host->h[i].v2)
+		r = reclaim_v2(cg, i, max, f);
+	if (!r)
+		r = cgroup_values_apply(cg, &values, false, f);
 	cgroup_values_clear(&values);
 	return r;
 }
