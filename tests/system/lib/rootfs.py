@@ -110,15 +110,36 @@ def make_busybox(folder):
     return folder
 
 
-def debian_root():
-    """A minimal Debian, made once by tools/debian-root and kept in .tools. Not to be written to."""
-    folder = TOOLS / "debian-root"
+def debian_root(name="debian-root", packages=""):
+    """A minimal Debian and these packages, made once by tools/debian-root and kept in .tools. Not to be written to."""
+    folder = TOOLS / name
     TOOLS.mkdir(exist_ok=True)
-    with open(TOOLS / ".debian-root.lock", "w") as lock:
+    with open(TOOLS / f".{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "etc/os-release").exists():
-            subprocess.run([str(CHECKOUT / "tools/debian-root"), str(folder)], check=True, capture_output=True, text=True)
+            more = [packages] if packages else []
+            subprocess.run([str(CHECKOUT / "tools/debian-root"), str(folder), *more], check=True, capture_output=True, text=True)
     return folder
+
+
+def debian_programs(target):
+    """A root file system of Debian's redis-server and python3 alone, with what they are linked to, so that an image of it is
+    made in a moment. tools/check makes the Debian that it is taken from."""
+    root = debian_root("debian-root-programs", "python3,redis-server")
+    library = next((root / "usr/lib").glob("python3.*/lib-dynload")).parent.relative_to(root)
+    programs = ["usr/bin/python3", "usr/bin/redis-server", "usr/bin/sh"]
+    linked = [*programs, *(str(path.relative_to(root)) for path in (root / library).glob("lib-dynload/*.so"))]
+    listed = subprocess.run(["chroot", str(root), "ldd", *("/" + name for name in linked)], check=True, capture_output=True, text=True).stdout
+    libraries = {word.lstrip("/") for word in listed.split() if word.startswith("/") and not word.endswith(":")}
+    leave = ("test", "__pycache__", "idlelib", "lib2to3", "ensurepip", "distutils", "pydoc_data")
+    packed = subprocess.run(["tar", "-C", str(root), "-ch", *(f"--exclude={library}/{name}" for name in leave), "--exclude=__pycache__",
+                             *programs, *sorted(libraries), str(library), "etc/passwd", "etc/group"], check=True, capture_output=True).stdout
+    target = Path(target)
+    for name in ("dev", "proc", "root", "run", "srv", "sys", "tmp"):
+        (target / name).mkdir(parents=True)
+    subprocess.run(["tar", "-C", str(target), "-x"], check=True, input=packed)
+    (target / "bin").symlink_to("usr/bin")
+    return target
 
 
 def copy_root(source, target):
