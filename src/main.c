@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "checkpoint/gzip_store.h"
 #include "checkpoint/hook.h"
 #include "cli/cli.h"
 #include "core/config.h"
@@ -60,6 +61,8 @@ int main(int argc, char **argv)
 {
 	int index;
 
+	if (gzip_store_is(argv[0]))
+		return gzip_store_main(argc);
 	if (argc == 3 && !strcmp(argv[1], "criu-hook"))
 		return hook_main(argv[2]);
 	if (config_is_serve(argc, argv, &index))

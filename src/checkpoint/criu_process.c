@@ -42,6 +42,7 @@
 #define STACK (64u << 10)
 #define FD_HIGH 600 /* beyond any number that is given to criu, below the limit on any host */
 #define RUN "/run"
+#define PROGRAMS "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 struct criu_base {
 	int ns; /* its root is the tmpfs; -1 where the host's /run is one */
@@ -172,6 +173,7 @@ static int copy_run(const struct criu_base *b, const struct criu_start *s, int *
 struct child {
 	const struct criu_start *s;
 	int run; /* a mount for /run, or -1 */
+	char *path; /* PATH=… */
 	int *high; /* room for n_fds */
 	/* what failed, for the parent, whose memory this is */
 	const char *step, *what;
@@ -310,10 +312,8 @@ static void child_fds(struct child *c)
 
 static int child_main(void *arg)
 {
-	static char *const environment[] = {
-		(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL
-	};
 	struct child *c = arg;
+	char *environment[] = { c->path, NULL };
 
 	if (unshare(CLONE_NEWNS) < 0)
 		child_fail(c, "unshare", "mount namespace");
@@ -339,6 +339,7 @@ int criu_process_start(const struct criu_base *b, const struct criu_start *s, pi
 {
 	struct child c = { .s = s };
 	CLEANUP_CLOSE int run = -1;
+	CLEANUP_FREE char *path = NULL;
 	sigset_t all, old;
 	void *stack;
 	int e;
@@ -350,6 +351,12 @@ int criu_process_start(const struct criu_base *b, const struct criu_start *s, pi
 	if (e < 0)
 		return e;
 	c.run = run;
+	if (asprintf(&path, "PATH=%s%s" PROGRAMS, s->first ? s->first : "", s->first ? ":" : "") <
+	    0) {
+		path = NULL;
+		return fault_sys(f, ENOMEM, "start", "criu");
+	}
+	c.path = path;
 	c.high = calloc(s->n_fds + 1, sizeof(*c.high));
 	stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK,
 		     -1, 0);

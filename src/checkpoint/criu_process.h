@@ -44,6 +44,7 @@ struct criu_start {
 	/* folders that it has to see, absolute and without links, although /run may be covered */
 	const char *const *see;
 	size_t n_see; /* CRIU_SEE_MOST at most */
+	const char *first; /* a folder where programs are looked for first; NULL */
 	int output; /* becomes stdout and stderr */
 };
 #define CRIU_FD_FIRST 10

@@ -8,12 +8,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/ckpt_internal.h"
@@ -28,6 +30,7 @@
 DEFINE_CLEANUP(struct spec *, spec_free)
 
 #define MOUNTINFO_MOST (16u << 20)
+#define TMPFS_MUCH (256u << 10)
 
 /* ---- namespaces */
 
@@ -85,6 +88,19 @@ static int find_mounts(struct ckpt *ck, char **container, struct fault *f)
 	return criu_mounts_read(&ck->record.mounts, *container, host, f);
 }
 
+/*
+ * Whether a mount is a tmpfs with so much in it that packing it takes longer than starting a program. One
+ * that is not limited does not tell.
+ */
+static bool holds_much(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC &&
+	       (!fs.f_blocks ||
+		(uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize > TMPFS_MUCH);
+}
+
 /* All of them, so that a restore can make those that are not in its root. */
 static int find_mountpoints(struct ckpt *ck, const char *mountinfo, struct fault *f)
 {
@@ -109,6 +125,7 @@ static int find_mountpoints(struct ckpt *ck, const char *mountinfo, struct fault
 
 		if (fd >= 0) {
 			(void)fstat(fd, &st);
+			ck->run->store_gzip |= holds_much(fd);
 			close(fd);
 		}
 		if (!e)

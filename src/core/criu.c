@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "checkpoint/criu_log.h"
+#include "checkpoint/gzip_store.h"
 #include "core/program.h"
 #include "store/content.h"
 #include "util/cleanup.h"
@@ -37,6 +38,7 @@
 #define WRITE_THREADS 3
 #define HURRY_SECONDS 10
 #define OUTPUT "output"
+#define PROGRAMS "bin"
 #define LOG_MOST (8u << 20)
 
 struct criu {
@@ -373,11 +375,33 @@ static int find_seen(struct criu_run *r, char *seen[CRIU_SEE_MOST], struct criu_
 	return 0;
 }
 
+/*
+ * A folder with a gzip that is this daemon's own program. A container with a user namespace of its own
+ * has no right to it: its tar finds the real one.
+ */
+static int make_programs(struct criu_run *r, char **folder, struct fault *f)
+{
+	CLEANUP_FREE char *link = NULL;
+	char davit[64];
+
+	snprintf(davit, sizeof(davit), "/proc/%d/exe", (int)getpid());
+	if (asprintf(folder, "%s/" PROGRAMS, r->dir) < 0)
+		*folder = NULL;
+	if (!*folder || asprintf(&link, "%s/" GZIP_STORE_NAME, *folder) < 0) {
+		link = NULL;
+		return fault_sys(f, ENOMEM, "start", "criu");
+	}
+	if (mkdir(*folder, 0700) < 0 || symlink(davit, link) < 0)
+		return fault_sys(f, errno, "make the folder", *folder);
+	return 0;
+}
+
 static void start_run(struct worker_job *job)
 {
 	struct criu_run *r = container_of(job, struct criu_run, job);
 	CLEANUP_CLOSE int out = -1;
 	CLEANUP_FREE char *path = NULL;
+	CLEANUP_FREE char *programs = NULL;
 	char *seen[CRIU_SEE_MOST] = { NULL };
 
 	if (asprintf(&path, "%s/" OUTPUT, r->dir) < 0) {
@@ -400,6 +424,9 @@ static void start_run(struct worker_job *job)
 		.output = out,
 	};
 	r->result = find_seen(r, seen, &s, &r->fault);
+	if (!r->result && r->store_gzip)
+		r->result = make_programs(r, &programs, &r->fault);
+	s.first = programs;
 	if (!r->result)
 		r->result = criu_process_start(r->d->criu->base, &s, &r->pid, &r->fault);
 	for (size_t i = 0; i < CRIU_SEE_MOST; i++)

@@ -41,6 +41,7 @@ struct criu_run {
 	int *fds; /* malloc'ed; numbers from CRIU_FD_FIRST; borrowed fds */
 	size_t n_fds;
 	bool restore; /* for words */
+	bool store_gzip; /* what criu packs by gzip is not to be compressed */
 	char *image_dir; /* malloc'ed; where criu writes its images; NULL: the run's own folder */
 	char *work_dir; /* malloc'ed; where criu writes its log; NULL: the run's own folder */
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tasks.checkpoint with real criu: options, statistics, events, what it leaves when it fails or is interrupted."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -161,6 +162,34 @@ def test_into_a_folder_below_run(davit, zoo):
         made.checkpoint(image_path=str(link / "images"), work_path=folder)
         assert {"criu.log", "stats-dump"} <= set(os.listdir(folder))
         assert {"inventory.img", "pages-1.img"} <= set(os.listdir(f"{folder}/images"))
+
+
+def test_much_on_tmpfs(davit, rootfs, criu):
+    """What is in a tmpfs is packed while the container is frozen: little by gzip, much without compressing it."""
+    davit.launch("c", ["sh", "-c", "yes davit | head -c 100000 >/dev/shm/text; echo >/ready; sleep 100000"], rootfs)
+    wait_for((rootfs / "ready").exists)
+
+    def packed(name):
+        davit.call("tasks.checkpoint", container_id="c", options={"image_path": str(davit.base / name)})
+        files = list((davit.base / name).glob("tmpfs-dev-*.tar.gz.img"))
+        for file in files:
+            gzip.decompress(file.read_bytes())  # as any criu's tar would
+        return max(file.stat().st_size for file in files)
+
+    assert packed("little") < 50000
+    davit.call("tasks.delete", container_id="c", kill=True)
+    davit.call("containers.delete", id="c")
+    (rootfs / "ready").unlink()
+    davit.launch("c", ["sh", "-c", "yes davit | head -c 8000000 >/dev/shm/text; echo >/ready; sleep 100000"], rootfs)
+    wait_for((rootfs / "ready").exists)
+    assert packed("much") > 8000000
+    davit.call("tasks.checkpoint", container_id="c", name="c:1")
+    for source in str(davit.base / "much"), "c:1":
+        davit.call("tasks.delete", container_id="c", kill=True)
+        davit.call("tasks.create", container_id="c", checkpoint=source)
+        pid = davit.call("tasks.start", container_id="c")["pid"]
+        assert Path(f"/proc/{pid}/root/dev/shm/text").read_text() == ("davit\n" * 1400000)[:8000000]
+    nothing_left(davit)
 
 
 def test_log_is_kept_on_demand(davit, zoo):
