@@ -43,6 +43,7 @@
 #define READ_BYTES (256u << 10) /* of one file in one turn: some 50 µs */
 #define REQUESTS 32 /* of criu in one turn */
 #define SMALL_ROOM 4096u
+#define BLOBS_MOST (LIMIT_CHECKPOINT_BLOBS - 2) /* beside the small files' and a writable layer's */
 
 /* ---- the end of it */
 
@@ -298,6 +299,13 @@ static int become_large(struct image_file *file)
 {
 	struct capture *c = file->c;
 
+	if (c->n_blobs >= BLOBS_MOST) {
+		fail_limit(
+			c,
+			"criu has written more than %u files of over %u bytes; no more are taken",
+			BLOBS_MOST, CAPTURE_SMALL_BYTES);
+		return -EAGAIN;
+	}
 	if (!file->buf)
 		file->buf = buffers_take(c->buffers);
 	if (!file->buf) {
@@ -310,7 +318,6 @@ static int become_large(struct image_file *file)
 	memcpy(file->buf->data, file->data, file->used);
 	file->buf->used = file->used;
 	c->small_bytes -= file->used;
-	c->stats.pages_bytes += file->used;
 	free(file->data);
 	file->data = NULL;
 	file->used = file->room = 0;
@@ -364,7 +371,6 @@ static ssize_t large_read(struct image_file *file)
 	if (n < 0)
 		return -errno;
 	file->buf->used += (size_t)n;
-	file->c->stats.pages_bytes += (uint64_t)n;
 	return n;
 }
 
@@ -383,6 +389,8 @@ static void file_readable(struct image_file *file)
 		return;
 	}
 	c->stats.bytes_in += (uint64_t)n;
+	if (file->pages)
+		c->stats.pages_bytes += (uint64_t)n;
 	c->progress++;
 	if (c->small_bytes > LIMIT_CHECKPOINT_FILES_BYTES) {
 		fail_limit(c, "criu's image files beside the memory pages are larger than %u bytes",
@@ -417,11 +425,6 @@ static void on_pipe(evutil_socket_t fd, short what, void *user)
 
 /* ---- criu's requests */
 
-static bool is_pages(const char *name)
-{
-	return !strncmp(name, "pages-", 6);
-}
-
 static struct image_files *bucket(struct capture *c, const char *name)
 {
 	uint32_t hash = 2166136261u; /* FNV-1a */
@@ -429,6 +432,21 @@ static struct image_files *bucket(struct capture *c, const char *name)
 	while (*name)
 		hash = (hash ^ (unsigned char)*name++) * 16777619u;
 	return &c->by_name[hash % CAPTURE_BUCKETS];
+}
+
+/*
+ * Whether it is a blob of its own from its first byte. Pages files of many processes are as long as there are
+ * blobs left and the memory for small files is used up by half.
+ */
+static bool begins_large(struct image_file *file)
+{
+	struct capture *c = file->c;
+
+	file->pages = !strncmp(file->name, "pages-", 6);
+	if (!file->pages || c->n_blobs >= BLOBS_MOST)
+		return false;
+	return c->n_pages++ < CAPTURE_OWN_PAGES ||
+	       c->small_bytes > LIMIT_CHECKPOINT_FILES_BYTES / 2;
 }
 
 /* Takes fd over. */
@@ -456,7 +474,7 @@ static int file_open(struct capture *c, int fd)
 	file->event = event_new(c->r.base, fd, EV_READ | EV_PERSIST, on_pipe, file);
 	if (!file->event || event_add(file->event, NULL) < 0)
 		return -ENOMEM;
-	if (!is_pages(file->name))
+	if (!begins_large(file))
 		return 0;
 	file->blob = blob_new(c, file->name);
 	return file->blob ? 0 : -ENOMEM;

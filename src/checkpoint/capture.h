@@ -4,9 +4,11 @@
  *
  * Listens where criu will connect, takes the pipe of each image file, and reads them all from the
  * reactor without waiting. Files are of two kinds. Small ones are gathered in memory and become one
- * tar+zstd blob in the end. Large ones (every pages file, and any that grows beyond
- * CAPTURE_SMALL_BYTES) become a blob each while they are read: frames are packed side by side on one
- * worker pool, hashed and written in order on another. The memory for that is bounded; when it is
+ * tar+zstd blob in the end. Large ones (any that grows beyond CAPTURE_SMALL_BYTES) become a blob each
+ * while they are read: frames are packed side by side on one worker pool, hashed and written in order on
+ * another. The first CAPTURE_OWN_PAGES pages files are large whatever their size, so that equal ones of
+ * two checkpoints are kept once; of a thousand processes the small ones are in the tar, since a blob each
+ * would be an ingest, a sync and a layer each. The memory for that is bounded; when it is
  * used up nothing is read until some is back, so criu waits at its pipe.
  *
  * The blobs go to a sink, a few callbacks, so that this room knows no store.
@@ -21,6 +23,7 @@
 #include "util/worker.h"
 
 #define CAPTURE_SMALL_BYTES (1u << 20)
+#define CAPTURE_OWN_PAGES 64u
 #define CAPTURE_SOCKET "streamer-capture.sock" /* criu's name for it, in its images folder */
 
 struct capture;

@@ -254,6 +254,7 @@ struct blob *blob_new(struct capture *c, const char *name)
 	strcpy(b->name, name);
 	STAILQ_INIT(&b->frames);
 	SLIST_INSERT_HEAD(&c->blobs, b, link);
+	c->n_blobs++;
 	c->unfinished++;
 	return b;
 }

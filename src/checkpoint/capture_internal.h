@@ -58,6 +58,7 @@ struct image_file {
 	struct capture *c;
 	int fd; /* the pipe's read end, -1 at its end */
 	struct event *event;
+	bool pages;
 	bool waiting; /* in the queue for a buffer, and not read */
 	char *data; /* a small one, all of it */
 	size_t used, room;
@@ -83,7 +84,7 @@ struct capture {
 	size_t frames; /* on their way: each gives its buffer back */
 	pthread_mutex_t packers_lock;
 	struct packer *packers; /* idle ones */
-	size_t open_files, small_bytes, unfinished;
+	size_t open_files, small_bytes, unfinished, n_pages, n_blobs;
 	bool bound, inventory, hung_up, drained, dead, has_failed;
 	unsigned jobs;
 	struct capture_stats stats;

@@ -112,6 +112,10 @@ struct ckpt_blob { /* a blob that the sink has finished */
 /* ---- ckpt_prepare.c, on a worker */
 int ckpt_prepare(struct ckpt *ck);
 
+/* ---- ckpt_limits.c, on a worker */
+/* FAULT_RESOURCE_EXHAUSTED when there are more processes than a checkpoint can hold, as far as that can be seen. */
+int ckpt_check_limits(struct ckpt *ck, struct fault *f);
+
 /* ---- ckpt_net.c, on a worker */
 /* Whether there is nothing in the process's network namespace that a new one has not; nft: rules of nftables. */
 int ckpt_net_is_empty(pid_t pid, bool *empty, bool *nft, struct fault *f);

@@ -341,6 +341,11 @@ int ckpt_prepare(struct ckpt *ck)
 	r = criu_run_open(ck->run, ck->d, f);
 	if (r < 0)
 		return r;
+	if (!ck->o.image_path) {
+		r = ckpt_check_limits(ck, f);
+		if (r < 0)
+			return r;
+	}
 	r = lease_hold(&ck->call, &ck->hold);
 	if (r < 0)
 		return r;

@@ -35,6 +35,8 @@
 
 #include "fake_images.h"
 
+#define FAKE_IMAGES 2048
+
 struct fake {
 	/* the command line */
 	const char *verb, *images_dir, *work_dir, *log_file, *action_script, *pidfile, *freezer;
@@ -43,7 +45,7 @@ struct fake {
 	int inherit[64];
 	size_t n_inherit;
 	/* the orders */
-	struct fake_image images[256];
+	struct fake_image images[FAKE_IMAGES];
 	size_t n_images;
 	char fault[64], at[256];
 	size_t bytes;
@@ -123,7 +125,7 @@ static void fake_conf_line(struct fake *k, char *line)
 	rest += strspn(rest, " ");
 	rest[strcspn(rest, "\n")] = '\0';
 	if (!strcmp(word, "image")) {
-		struct fake_image *i = &k->images[k->n_images++ % 256];
+		struct fake_image *i = &k->images[k->n_images++ % FAKE_IMAGES];
 
 		switch (sscanf(rest, "%255s %zu", i->name, &i->size)) {
 		case 1:

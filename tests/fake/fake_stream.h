@@ -302,7 +302,7 @@ static void fake_interleave(struct fake *k)
 {
 	const size_t step = 200000;
 	bool more = true;
-	int fds[256];
+	int fds[FAKE_IMAGES];
 
 	for (size_t j = 0; j < k->n_images; j++) {
 		fake_request(k, k->images[j].name);

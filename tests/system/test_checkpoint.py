@@ -498,3 +498,18 @@ def test_writable_layer(davit, from_image, exit):
     first = int(out.data.split(b"\n")[0])
     assert written in (0, first - 1, first), (written, first)
     nothing_left(davit, ["c", "d"])
+
+
+def test_a_thousand_processes(davit, rootfs, criu):
+    """More processes than a checkpoint has blobs, there and back."""
+    script = "i=0; while [ $i -lt 1100 ]; do sleep 100000 & i=$((i+1)); done; echo >/ready; while :; do sleep 1; done"
+    davit.launch("c", ["sh", "-c", script], rootfs, linux={"resources": {"pids": {"limit": 3000}}})
+    wait_for((rootfs / "ready").exists)
+    made = davit.call("tasks.checkpoint", container_id="c", options={"exit": True}, deadline=120)
+    assert len(made["descriptors"]) < 100
+    assert davit.call("tasks.wait", container_id="c")["exit_status"] == 137
+    davit.call("tasks.delete", container_id="c")
+    davit.call("tasks.create", container_id="c", checkpoint=made["image"], deadline=120)
+    davit.call("tasks.start", container_id="c", deadline=120)
+    assert len(davit.call("tasks.list_pids", container_id="c")["processes"]) >= 1101
+    davit.remove("c")

@@ -7,6 +7,7 @@ no folder, no process, no fd.
 
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -230,6 +231,62 @@ def test_dump_asks_for_too_many_files(davit, fake, ground):
     error = dump_fails(davit, fake, ground, "resource_exhausted", "fault many core-1.img 70000")
     assert "65536 image files" in error.message
     works_again(davit, fake, ground)
+
+
+MANY = ["seccomp.img", "files.img 1500", "ids-1.img", "core-1.img", "mm-1.img 900", "mountpoints-12.img", "pstree.img"]
+
+
+def test_many_processes(davit, fake, ground, rootfs):
+    """More pages files than a checkpoint has blobs: the small ones of them are in the layer of small files."""
+    sizes = {f"pages-{n}.img": (2 << 20) + 4096 if n % 500 == 0 else 4096 * (n % 4 + 1) for n in range(1, 1201)}
+    orders = [*MANY, *(f"{name} {size}" for name, size in sizes.items()), "inventory.img"]
+    fake.order(*("image " + line for line in orders))
+    made = checkpoint(davit, name="one")
+    assert made["stats"]["pages"] == sum(sizes.values()) // 4096
+    files = [d["annotations"].get("org.davit.checkpoint.file") for d in made["descriptors"] if d.get("annotations")]
+    assert sorted(filter(None, files)) == sorted([f"pages-{n}.img" for n in range(1, 65)] + ["pages-500.img", "pages-1000.img"])
+    davit.call("containers.create", id="r", spec=spec(["sleep", "1000"], rootfs))
+    davit.call("tasks.create", container_id="r", checkpoint="one")
+    assert "read all" in fake.trace()  # and every byte compared
+    davit.call("tasks.start", container_id="r")
+    davit.remove("r")
+    ground.before["images"] = ["one"]
+    ground.check()
+
+
+def test_too_many_large_files(davit, fake, ground):
+    orders = [*MANY, *(f"pages-{n}.img {(1 << 20) + 4096}" for n in range(1, 1101)), "inventory.img"]
+    error = dump_fails(davit, fake, ground, "resource_exhausted", *("image " + line for line in orders))
+    assert "more than 998 files" in error.message
+    works_again(davit, fake, ground)
+
+
+CROWD = """
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int main(void)
+{
+	memset(malloc(3 << 20), 1, 3 << 20);
+	for (int i = 0; i < 1010; i++)
+		if (!fork())
+			break;
+	for (;;)
+		pause();
+}
+"""
+
+
+def test_too_many_is_told_before(davit, fake, rootfs, tmp_path):
+    """What can be seen from outside is refused before anything is frozen."""
+    (tmp_path / "crowd.c").write_text(CROWD)
+    subprocess.run(["gcc", "-O0", "-static", "-o", rootfs / "crowd", tmp_path / "crowd.c"], check=True)
+    davit.launch("c", ["/crowd"], rootfs)
+    wait_for(lambda: len(davit.call("tasks.list_pids", container_id="c")["processes"]) == 1011)
+    error = refused("resource_exhausted", checkpoint, davit)
+    assert "1011 processes" in error.message, error
+    assert fake.trace() == []
+    davit.remove("c")
 
 
 @pytest.mark.parametrize("exit", [False, True])
