@@ -298,7 +298,7 @@ class Shell:
             data = self.sock.recv(65536)
             assert data, text
             text += data
-        return text.decode()
+        return text[:text.index(b"done")].decode()  # without the prompt, which may have come with it or not
 
 
 def test_terminal(davit, rootfs, criu):
@@ -316,7 +316,7 @@ def test_terminal(davit, rootfs, criu):
         shell = Shell(davit)
         assert f"30 {width}" in shell.ask("stty size")
         assert "remembered /tmp" in shell.ask("echo $X $PWD; tty")
-        assert shell.ask("stty -a | tail -n +2").splitlines()[-8:-1] == before.splitlines()[-8:-1]
+        assert shell.ask("stty -a | tail -n +2").splitlines()[-8:] == before.splitlines()[-8:]
         assert shell.ask("jobs").count("sleep") == 2
         davit.call("tasks.resize_pty", container_id="c", width=90, height=20)
         assert "20 90" in shell.ask("stty size")
@@ -326,8 +326,8 @@ def test_terminal(davit, rootfs, criu):
     wait_for(lambda: any("sleep 3000" in leaks.cmdline(pid) for pid in ps(davit, "c")), what="the job")
     shell.sock.sendall(b"\x1a")
     assert "Stopped" in shell.ask("jobs")
-    assert "done0" in shell.ask("kill -9 %1 %2 %3; wait; true")
-    shell.sock.sendall(b"exit 7\n")
+    shell.ask("kill -9 %1 %2 %3; wait")
+    shell.sock.sendall(b"exit 7\nexit 7\n")  # the first one may still find a stopped job
     assert davit.call("tasks.wait", container_id="c")["exit_status"] == 7
 
 
