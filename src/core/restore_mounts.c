@@ -420,13 +420,60 @@ static int own_source(struct restore *r, const struct criu_mount *m, struct faul
 	return add_tree_at(r, m, at, m->root, &opts, false, f);
 }
 
+/* Whether it is a mount of the host's, not just a folder in one. */
+static bool is_mount(int fd)
+{
+	struct statx st;
+
+	return statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) == 0 &&
+	       st.stx_attributes & STATX_ATTR_MOUNT_ROOT;
+}
+
+/*
+ * The spec's bind mount itself, or what lies at `rest` below its source. A launch gives attributes to the
+ * former, and to mounts that come along below it only those that are said of all (rro).
+ */
+static int live_source(struct restore *r, const struct restore_start *s, const struct criu_mount *m,
+		       const struct spec_mount *live, const char *rest, struct fault *f)
+{
+	bool absolute = live->source[0] == '/';
+	const char *bundle = absolute || !s->bundle ? "" : s->bundle;
+	char data[256],
+		*source = restore_text(r, "%s%s%s", bundle, absolute ? "" : "/", live->source);
+	struct mount_opts opts = { 0 };
+	CLEANUP_CLOSE int top = -1, at = -1;
+
+	if (!source)
+		return restore_no_memory(f);
+	(void)mount_opts_parse((const char *const *)live->options.v, live->options.n, &opts, data,
+			       sizeof(data));
+	top = open(source, O_PATH | O_CLOEXEC);
+	if (top < 0)
+		return fault_sys(f, errno, "open the source of a mount", source);
+	/* links below it are the container's */
+	at = *rest ? fd_open_in_root(top, rest, O_PATH, 0) : TAKE_FD(top);
+	if (at < 0)
+		return fault_sys(f, -at, "open the source of a mount", m->path);
+	if (*rest && opts.recursive && is_mount(at))
+		opts.set = opts.clear = 0;
+	opts.set |= opts.rset;
+	opts.clear |= opts.rclear;
+	/* criu takes the flag from its images */
+	if ((opts.set & MOUNT_ATTR_RDONLY) && !m->read_only)
+		return fault_set(
+			f, FAULT_PERMISSION_DENIED, 0,
+			"the mount at %s is read-only in the container's spec, but not in the checkpoint",
+			m->path);
+	/* those below it are mounts of their own in the checkpoint */
+	return add_tree_at(r, m, at, source, &opts, false, f);
+}
+
 static int bind_source(struct restore *r, const struct restore_start *s, const struct criu_mount *m,
 		       struct fault *f)
 {
 	const struct spec_mount *live;
 	struct mount_opts opts = { 0 };
 	const char *rest;
-	char data[256], *source;
 
 	for (size_t i = 0; i < r->n_mounts; i++)
 		if (!strcmp(r->mounts[i].path, m->path)) {
@@ -448,22 +495,7 @@ static int bind_source(struct restore *r, const struct restore_start *s, const s
 			f, FAULT_FAILED_PRECONDITION, 0,
 			"the checkpoint has a mount at %s that the container's spec has not; give its source in options.external_mounts",
 			m->path);
-	if (live->source[0] == '/')
-		source = restore_text(r, "%s%s", live->source, rest);
-	else
-		source = restore_text(r, "%s/%s%s", s->bundle ? s->bundle : "", live->source, rest);
-	if (!source)
-		return restore_no_memory(f);
-	(void)mount_opts_parse((const char *const *)live->options.v, live->options.n, &opts, data,
-			       sizeof(data));
-	/* criu takes the flag from its images */
-	if ((opts.set & MOUNT_ATTR_RDONLY) && !m->read_only)
-		return fault_set(
-			f, FAULT_PERMISSION_DENIED, 0,
-			"the mount at %s is read-only in the container's spec, but not in the checkpoint",
-			m->path);
-	/* those below it are mounts of their own in the checkpoint */
-	return add_tree(r, m, source, &opts, false, f);
+	return live_source(r, s, m, live, rest, f);
 }
 
 static int cgroup_source(struct restore *r, const struct restore_start *s,

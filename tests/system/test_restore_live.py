@@ -2,6 +2,7 @@
 """Restores, with real criu: what the live container's spec says holds, whatever the checkpoint was."""
 
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,57 @@ def test_bind_that_the_container_made(davit, rootfs, criu):
     davit.call("tasks.create", container_id="a", checkpoint=image)
     davit.call("tasks.start", container_id="a")
     assert davit.exec("a", ["cat", "/tmp/b/file"])[1] == "bound"
+
+
+@pytest.fixture
+def outside(davit):
+    """A folder of the host with a mount at its "below"."""
+    folder = davit.base / "outside"
+    (folder / "below").mkdir(parents=True)
+    (folder / "plain").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folder / "below")], check=True)
+    (folder / "below/file").write_text("of the lower mount")
+    yield folder
+    subprocess.run(["umount", str(folder / "below")], check=True)
+
+
+def with_outside(root, outside, *options):
+    return [*spec([], root)["mounts"], {"destination": "/outside", "type": "bind", "source": str(outside), "options": ["rbind", *options]}]
+
+
+def test_mounts_below_a_read_only_one(davit, rootfs, outside, criu):
+    """They are not read-only then, neither at a launch nor after a restore."""
+    before = mounts(davit.launch("a", SLEEP, rootfs, mounts=with_outside(rootfs, outside, "ro")))
+    assert ("/outside", True) in before and ("/outside/below", False) in before
+    image = davit.call("tasks.checkpoint", container_id="a", options={"exit": True})["image"]
+    davit.call("tasks.delete", container_id="a")
+    davit.call("tasks.create", container_id="a", checkpoint=image)
+    assert mounts(davit.call("tasks.start", container_id="a")["pid"]) == before
+    assert davit.exec("a", ["cat", "/outside/below/file"])[1] == "of the lower mount"
+    davit.call("tasks.delete", container_id="a", kill=True)
+
+
+def test_writable_bind_within_a_read_only_mount(davit, rootfs, outside, criu):
+    """A folder of a read-only mount does not become writable by being a mount in the checkpoint."""
+    caps = {kind: [*CAPABILITIES, "CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")}
+    script = "mount --bind /outside/plain /outside/plain && mount -o remount,bind,rw /outside/plain && echo > /tmp/ready; exec sleep 100000"
+    davit.launch("a", ["sh", "-c", script], rootfs, mounts=with_outside(rootfs, outside, "ro"), process={"capabilities": caps})
+    wait_for((rootfs / "tmp/ready").exists, what="the mount")
+    image = davit.call("tasks.checkpoint", container_id="a", options={"exit": True})["image"]
+    davit.call("tasks.delete", container_id="a")
+    with pytest.raises(RpcError) as error:
+        davit.call("tasks.create", container_id="a", checkpoint=image)
+    assert error.value.code == "permission_denied" and "/outside/plain is read-only" in error.value.message
+
+
+def test_links_below_the_source_of_a_mount(davit, rootfs, outside, criu):
+    """Where a mount was below the source there is a link now: it leads nowhere outside of the source."""
+    davit.launch("a", SLEEP, rootfs, mounts=with_outside(rootfs, outside))
+    image = davit.call("tasks.checkpoint", container_id="a", options={"exit": True})["image"]
+    davit.call("tasks.delete", container_id="a")
+    (davit.base / "hostile").mkdir()
+    (davit.base / "hostile/below").symlink_to("/etc")
+    davit.call("containers.create", id="b", spec=spec(SLEEP, rootfs, mounts=with_outside(rootfs, davit.base / "hostile")))
+    with pytest.raises(RpcError) as error:
+        davit.call("tasks.create", container_id="b", checkpoint=image)
+    assert "/outside/below" in error.value.message
