@@ -17,6 +17,20 @@
 #include "util/clock.h"
 #include "util/fd.h"
 
+int ckpt_diff_wanted(struct ckpt *ck, bool *wanted, struct fault *f)
+{
+	const char *snapshotter;
+	int r = 0;
+
+	*wanted = *ck->snapshot_key && !ck->o.image_path;
+	if (*wanted)
+		r = snapshotter_name(ck->call.store, ck->snapshotter, &snapshotter, f);
+	/* a full copy of the root would be the whole image: only an overlay knows what is its own */
+	if (*wanted && !r)
+		*wanted = snapshotter_is_overlay(snapshotter);
+	return r;
+}
+
 int ckpt_diff_copy(struct ckpt *ck, struct fault *f)
 {
 	struct store_call c = ck->call;

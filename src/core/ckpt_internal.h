@@ -126,6 +126,8 @@ struct capture_sink ckpt_sink(struct ckpt *ck);
 int ckpt_blob_add(struct ckpt *ck, const struct ckpt_blob *blob, struct fault *f);
 
 /* ---- ckpt_diff.c, on a worker */
+/* Whether a copy of the writable layer will belong to the checkpoint. */
+int ckpt_diff_wanted(struct ckpt *ck, bool *wanted, struct fault *f);
 /* Copies the container's writable layer aside; nothing without a snapshot. */
 int ckpt_diff_copy(struct ckpt *ck, struct fault *f);
 /* The copy becomes a layer in the content store. */

@@ -326,6 +326,25 @@ static int write_args(struct ckpt *ck, uint64_t net_outside, struct fault *f)
 	return run->args.failed ? fault_sys(f, ENOMEM, "write", "criu's command line") : 0;
 }
 
+/*
+ * criu gives a file that was deleted under the name by which it is open another one in its folder,
+ * and takes that away again when the task goes on.
+ */
+static int check_links(struct ckpt *ck, struct fault *f)
+{
+	bool kept = ck->o.exit || !ck->o.link_remap;
+	int r = kept ? 0 : ckpt_diff_wanted(ck, &kept, f);
+
+	if (r < 0 || kept)
+		return r;
+	fault_set(
+		f, FAULT_FAILED_PRECONDITION, 0,
+		"with link_remap the names that criu gives to deleted files have to be kept: the task has to end (option exit), "
+		"or to be on a snapshot of overlayfs that goes into the checkpoint's image");
+	fault_arg(f, "options");
+	return -EINVAL;
+}
+
 int ckpt_prepare(struct ckpt *ck)
 {
 	CLEANUP_FREE char *text = NULL, *mountinfo = NULL;
@@ -336,6 +355,9 @@ int ckpt_prepare(struct ckpt *ck)
 	int r;
 
 	ck->phase_at[CKPT_PREPARE] = clock_mono();
+	r = check_links(ck, f);
+	if (r < 0)
+		return r;
 	if (ck->o.image_path && mkdir(ck->o.image_path, 0700) < 0 && errno != EEXIST)
 		return fault_sys(f, errno, "make the folder", ck->o.image_path);
 	r = criu_run_open(ck->run, ck->d, f);

@@ -67,6 +67,17 @@ def test_needs_an_option(zoo, kind, option, word):
     there_and_back(made, {option: True})
 
 
+def test_links_of_one_that_runs_on(zoo, tmp_path):
+    """criu takes back the names that it gives to deleted files: a checkpoint without them could never be restored."""
+    made = zoo("linked")
+    for options in ({}, {"image_path": str(tmp_path / "images")}):
+        with pytest.raises(RpcError) as error:
+            made.checkpoint(link_remap=True, **options)
+        assert error.value.code == "failed_precondition" and "link_remap" in error.value.message and "option exit" in error.value.message
+    assert not (tmp_path / "images").exists()
+    made.all_ok()
+
+
 def test_ids_of_another_user(zoo, davit):
     made = zoo("ids", "status", process={"user": {"uid": 0, "gid": 0, "additionalGids": [5, 7], "umask": 0o27}})
     if may_raise_limits():
