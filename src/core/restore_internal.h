@@ -4,6 +4,9 @@
  */
 #pragma once
 
+#include <sys/queue.h>
+#include <sys/types.h>
+
 #include "checkpoint/hook.h"
 #include "checkpoint/images_check.h"
 #include "core/checkpoint_image.h"
@@ -35,6 +38,12 @@ struct restore {
 	/* made ready by restore_prepare */
 	char *ns;
 	struct checkpoint_read read;
+	/* of one with deleted files: its root is nobody else's until criu has ended */
+	LIST_ENTRY(restore) same_root;
+	dev_t root_dev;
+	ino_t root_ino;
+	bool root_taken;
+	const char *who;
 	size_t n_tasks; /* threads of the checkpoint */
 	json_object *
 		limits; /* of the live spec's resources, to be set when criu has ended; NULL: none */
@@ -74,6 +83,10 @@ int restore_no_memory(struct fault *f);
 /* ---- restore_mounts.c */
 int restore_root(struct restore *r, const struct restore_start *s, char **root, struct fault *f);
 int restore_mounts(struct restore *r, const struct restore_start *s, struct fault *f);
+/* ---- restore_roots.c */
+/* On a worker; refused while another one has it. */
+int restore_root_take(struct restore *r, const struct restore_start *s, int root, struct fault *f);
+void restore_root_drop(struct restore *r); /* when it has none too */
 /* ---- restore_limits.c, on a worker */
 /* The limits of the empty cgroup are made wide enough for criu; r->limits is what they have to be. */
 int restore_limits_widen(struct restore *r, const struct restore_start *s, struct fault *f);

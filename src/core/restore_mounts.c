@@ -204,6 +204,8 @@ int restore_root(struct restore *r, const struct restore_start *s, char **root, 
 		return e;
 	e = ckpt_images_binds(&r->read.files, fd, f);
 	if (!e)
+		e = restore_root_take(r, s, fd, f);
+	if (!e)
 		e = make_places(r, s, fd, f);
 	/* a plain folder; an overlay is a detached mount already, which cannot be cloned */
 	if (!e && (!s->n_rootfs || strcmp(s->rootfs[0].type, "overlay") != 0)) {

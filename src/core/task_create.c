@@ -206,6 +206,7 @@ static int create_prepare(struct create_job *j)
 		struct restore_start rs = {
 			.spec = j->spec,
 			.ns = t->ns,
+			.id = t->id,
 			.bundle = t->bundle,
 			.rootfs = j->rootfs,
 			.n_rootfs = j->n_rootfs,

@@ -215,6 +215,7 @@ void restore_free(struct restore *r)
 {
 	if (!r)
 		return;
+	restore_root_drop(r);
 	progress_end(TAKE_PTR(r->progress));
 	serve_free(TAKE_PTR(r->serve));
 	hook_point_free(TAKE_PTR(r->hook)); /* one that is held fails */

@@ -24,7 +24,7 @@ bool restore_has_option(const char *name);
 
 struct restore_start {
 	const struct spec *spec; /* the live container's */
-	const char *ns, *bundle;
+	const char *ns, *id, *bundle;
 	const struct launch_mount *rootfs;
 	size_t n_rootfs;
 	struct stdio *io; /* opened */

@@ -187,6 +187,32 @@ def test_many_at_once(davit, rootfs, counting):
     nothing_left(davit, ids)
 
 
+def test_deleted_files_in_one_root(davit, zoo):
+    """criu makes them under names of its own in the root: one restore after the other, and copies side by side in others."""
+    made = zoo("deleted")
+    image = made.away()["image"]
+    ids = ["one", "two"]
+    for id in ids:
+        container(davit, id, made.root)
+    container(davit, "three", copy_root(made.root, davit.base / "copy"))
+    streams = {id: Reader() for id in [*ids, "three"]}
+    create = lambda id: davit.call("tasks.create", container_id=id, checkpoint=image, stdout=Fd(streams[id].write_fd))
+    create("one")
+    assert "default/one is being restored into the same root" in refused("failed_precondition", create, "two").message
+    create("three")
+    for id in ("one", "three"):
+        davit.call("tasks.start", container_id=id)
+    create("two")  # the first is through
+    davit.call("tasks.delete", container_id="two", kill=True)
+    create("two")  # and so it is when it is given up
+    davit.call("tasks.start", container_id="two")
+    for id, stream in streams.items():
+        stream.close_write()
+        davit.call("tasks.kill", container_id=id, signal="SIGUSR1")
+        assert davit.call("tasks.wait", container_id=id)["exit_status"] == 0, stream.text()
+    assert not [name for name in os.listdir(made.root / "tmp") if "ghost" in name]
+
+
 # wrong arguments
 
 
