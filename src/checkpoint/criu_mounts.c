@@ -320,3 +320,22 @@ no_memory:
 	*n = 0;
 	return -ENOMEM;
 }
+
+int criu_mount_lines(const char *mountinfo, int (*fn)(void *user, const struct criu_mount_line *l),
+		     void *user)
+{
+	CLEANUP_FREE char *text = strdup(mountinfo);
+	char *save = NULL;
+	struct line l;
+	int r = 0;
+
+	if (!text)
+		return -ENOMEM;
+	for (char *line = strtok_r(text, "\n", &save); line && r >= 0;
+	     line = strtok_r(NULL, "\n", &save)) {
+		if (!cut(line, &l))
+			continue;
+		r = fn(user, &(struct criu_mount_line){ l.path, l.root, l.type });
+	}
+	return r < 0 ? r : 0;
+}

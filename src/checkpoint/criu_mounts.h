@@ -54,5 +54,11 @@ int criu_mounts_read(struct criu_mounts *m, const char *container, const char *h
 		     struct fault *f);
 /* The paths of all mounts but the root, parents first; an array and its texts, to be freed. -ENOMEM */
 int criu_mount_paths(const char *mountinfo, char ***paths, size_t *n);
+struct criu_mount_line { /* of mountinfo */
+	const char *path, *root, *type;
+};
+/* fn is called for each mount until it answers negative. That, 0, or -ENOMEM */
+int criu_mount_lines(const char *mountinfo, int (*fn)(void *user, const struct criu_mount_line *l),
+		     void *user);
 const char *criu_mount_kind_name(enum criu_mount_kind kind);
 int criu_mount_kind_of(const char *name); /* -EINVAL */

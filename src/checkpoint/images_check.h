@@ -46,6 +46,7 @@ int ckpt_images_mounts(const struct serve_files *files,
 struct ckpt_tasks {
 	size_t n; /* threads */
 	uint64_t caps; /* in any set of any thread; bit N is capability N */
+	bool root; /* a thread is user 0 */
 	bool without_seccomp; /* a thread runs without a filter */
 	bool without_no_new_privs; /* a thread may gain privileges */
 	/* CLONE_NEW…: all tasks have one apart from that of whoever dumped them */

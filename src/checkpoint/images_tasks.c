@@ -112,7 +112,10 @@ static int read_outside(const struct serve_files *files, struct ids *outside, st
 struct creds {
 	uint64_t caps;
 	uint32_t no_new_privs;
+	bool root;
 };
+
+#define UIDS (1u << 1 | 1u << 3 | 1u << 5 | 1u << 7) /* uid, euid, suid, fsuid */
 
 /* A word of a set: field 9 to 12 or 19, repeated, and maybe packed. */
 static int take_cap(struct creds *c, uint64_t word, unsigned *at)
@@ -154,7 +157,12 @@ static int read_creds(struct creds *c, struct pb m)
 
 	*c = (struct creds){ 0 };
 	while ((r = pb_next(&m, &field)) > 0) {
-		if ((field.number >= 9 && field.number <= 12) || field.number == 19)
+		uint32_t uid = 1;
+
+		if (field.number <= 7 && UIDS & 1u << field.number) {
+			r = pb_u32(&field, &uid);
+			c->root |= !uid;
+		} else if ((field.number >= 9 && field.number <= 12) || field.number == 19)
 			r = take_caps(c, &field, &at[field.number]);
 		else if (field.number == 18)
 			r = at[18]++ ? -EBADMSG : pb_u32(&field, &c->no_new_privs);
@@ -252,6 +260,7 @@ static int add_core(struct ckpt_tasks *out, const struct serve_file *file,
 	if (core.state == TASK_DEAD)
 		return 0;
 	out->caps |= core.creds.caps;
+	out->root |= core.creds.root;
 	out->without_no_new_privs |= !core.creds.no_new_privs;
 	return 0;
 }

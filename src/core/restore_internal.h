@@ -37,6 +37,7 @@ struct restore {
 
 	/* made ready by restore_prepare */
 	char *ns;
+	struct spec *spec; /* the live one's copy, for workers */
 	struct checkpoint_read read;
 	/* of one with deleted files: its root is nobody else's until criu has ended */
 	LIST_ENTRY(restore) same_root;
@@ -92,6 +93,13 @@ void restore_root_drop(struct restore *r); /* when it has none too */
 int restore_limits_widen(struct restore *r, const struct restore_start *s, struct fault *f);
 /* They are as the spec has them again, or all processes are killed, and the fault says why. */
 int restore_limits_narrow(struct restore *r, struct cgroup *cg, struct fault *f);
+bool restore_is_bind(const struct spec_mount *m);
+/* ---- restore_live.c */
+/*
+ * On a worker, while criu holds the restored processes, r->pid their init: what the spec restricts is set where
+ * that is possible. FAULT_PERMISSION_DENIED or FAULT_FAILED_PRECONDITION: it does not hold.
+ */
+int restore_live(struct restore *r, struct fault *f);
 /* ---- restore_net.c */
 int restore_net(struct restore *r, const struct restore_start *s, struct fault *f);
 /* ---- restore_stdio.c */

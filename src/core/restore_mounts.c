@@ -276,7 +276,7 @@ static int add_tree(struct restore *r, const struct criu_mount *m, const char *s
 	return add_tree_at(r, m, AT_FDCWD, source, opts, recursive, f);
 }
 
-static bool is_bind(const struct spec_mount *m)
+bool restore_is_bind(const struct spec_mount *m)
 {
 	if (m->type && !strcmp(m->type, "bind"))
 		return true;
@@ -314,7 +314,7 @@ static const struct spec_mount *live_mount(const struct spec *s, const char *pat
 
 		while (n > 1 && m->destination[n - 1] == '/')
 			n--;
-		if (!m->source || !is_bind(m) || strncmp(path, m->destination, n) != 0 ||
+		if (!m->source || !restore_is_bind(m) || strncmp(path, m->destination, n) != 0 ||
 		    (path[n] && path[n] != '/') || n < most)
 			continue;
 		best = m;

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -171,6 +172,17 @@ static int check_user_maps(const struct serve_files *files, const struct spec *s
 				     f);
 }
 
+static bool may_be_root(const struct spec_process *p)
+{
+	uint64_t setuid = UINT64_C(1) << CAP_SETUID;
+
+	if (!p->uid || !p->caps.given)
+		return true;
+	if ((p->caps.permitted | p->caps.inheritable | p->caps.ambient) & setuid)
+		return true;
+	return !p->no_new_privileges && p->caps.bounding & setuid;
+}
+
 static int check(struct restore *r, const struct spec *spec, struct fault *f)
 {
 	struct ckpt_tasks had;
@@ -189,6 +201,11 @@ static int check(struct restore *r, const struct spec *spec, struct fault *f)
 			f, FAULT_PERMISSION_DENIED, 0,
 			"the checkpoint's processes have capabilities (%#llx) that the container's spec does not give",
 			(unsigned long long)(had.caps & ~allowed));
+	if (had.root && !may_be_root(&spec->process))
+		return fault_set(
+			f, FAULT_PERMISSION_DENIED, 0,
+			"the checkpoint has processes of user 0, which user %u of the container's spec cannot become",
+			spec->process.uid);
 	e = check_namespaces(spec, had.namespaces, f);
 	if (!e)
 		e = check_user_maps(&r->read.files, spec, f);
@@ -287,6 +304,14 @@ static int write_args(struct restore *r, const char *root, struct fault *f)
 	return r->run->args.failed ? restore_no_memory(f) : 0;
 }
 
+/* The task's own goes with the task, and json-c's counts are not for several threads. */
+static int copy_spec(struct restore *r, const struct spec *spec, struct fault *f)
+{
+	const char *text = json_object_to_json_string_ext(spec->json, JSON_C_TO_STRING_PLAIN);
+
+	return text ? spec_parse_text(text, strlen(text), &r->spec, f) : restore_no_memory(f);
+}
+
 int restore_prepare(struct restore *r, const struct restore_start *s, struct fault *f)
 {
 	char *root = NULL;
@@ -295,6 +320,9 @@ int restore_prepare(struct restore *r, const struct restore_start *s, struct fau
 	r->ns = strdup(s->ns);
 	if (!r->ns)
 		return restore_no_memory(f);
+	e = copy_spec(r, s->spec, f);
+	if (e < 0)
+		return e;
 	r->run->restore = true;
 	e = read_checkpoint(r, f);
 	if (!e)

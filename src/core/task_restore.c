@@ -200,6 +200,7 @@ static void release(struct restore *r)
 	free(r->work_path);
 	free(r->ns);
 	json_object_put(r->limits);
+	spec_free(r->spec);
 	free(r);
 }
 
@@ -378,6 +379,8 @@ static void settle_run(struct worker_job *job)
 			&r->settle_fault, FAULT_UNKNOWN, 0,
 			"criu has restored the container's init outside of its cgroup %s",
 			cgroup_path(cg));
+	else
+		r->settle_result = restore_live(r, &r->settle_fault);
 }
 
 static void settle_done(struct worker_job *job)

@@ -209,3 +209,78 @@ def test_links_below_the_source_of_a_mount(davit, rootfs, outside, criu):
     with pytest.raises(RpcError) as error:
         davit.call("tasks.create", container_id="b", checkpoint=image)
     assert "/outside/below" in error.value.message
+
+
+# what the live spec asks for and the checkpoint has not
+
+
+def free():
+    """A container without restrictions on its mounts."""
+    return {"linux": {"maskedPaths": [], "readonlyPaths": []}}
+
+
+@pytest.fixture
+def loose(davit, rootfs, criu):
+    """A checkpoint of a container of user 0 that may write everywhere."""
+    davit.launch("a", SLEEP, rootfs, **free())
+    return taken(davit)
+
+
+@pytest.mark.parametrize("changes,code,words", [
+    ({"linux": {"maskedPaths": ["/proc/interrupts"], "readonlyPaths": []}}, "permission_denied", "/proc/interrupts is masked"),
+    ({"linux": {"maskedPaths": ["/sys/firmware"], "readonlyPaths": []}}, "permission_denied", "/sys/firmware is masked"),
+    ({"linux": {"maskedPaths": ["/etc"], "readonlyPaths": []}}, "permission_denied", "/etc is masked"),
+    ({"linux": {"maskedPaths": [], "readonlyPaths": ["/proc/sys"]}}, "permission_denied", "/proc/sys is read-only"),
+    ({"linux": {"maskedPaths": [], "readonlyPaths": ["/etc"]}}, "permission_denied", "/etc is read-only"),
+    ({"root": {"readonly": True}, **free()}, "permission_denied", "the root is read-only"),
+    ({"process": {"user": {"uid": 1000, "gid": 1000}}, **free()}, "permission_denied", "user 1000"),
+    ({"mounts": [*spec([])["mounts"], {"destination": "/vol", "type": "bind", "source": "/etc", "options": ["bind"]}], **free()},
+     "failed_precondition", "a mount at /vol"),
+    ({"mounts": [{**mount, "options": [*mount.get("options", []), "noexec"]} if mount["destination"] == "/dev" else mount
+                 for mount in spec([])["mounts"]], **free()}, "permission_denied", "/dev is noexec"),
+])
+def test_refused(davit, rootfs, loose, changes, code, words):
+    if "process" in changes:  # of one that cannot become root
+        changes = {**changes, "process": {**changes["process"], "capabilities": {"bounding": CAPABILITIES, "effective": [], "permitted": []},
+                                          "noNewPrivileges": True}}
+        davit.launch("a", SLEEP, rootfs, process={"capabilities": changes["process"]["capabilities"]}, **free())
+        loose = taken(davit)
+    davit.call("containers.create", id="b", spec=spec(SLEEP, rootfs, **changes))
+    assert words in refused(code, davit.call, "tasks.create", container_id="b", checkpoint=loose).message
+    nothing_left(davit, ["b"])
+
+
+def test_nothing_to_mask(davit, rootfs, loose):
+    """What is not there needs no mask, in a new container neither."""
+    live = {"linux": {"maskedPaths": ["/proc/no-such", "/no/such"], "readonlyPaths": ["/sys/no-such"]}}
+    restored(davit, "b", loose, spec(SLEEP, rootfs, **live))
+
+
+def test_set_from_outside(davit, rootfs, criu):
+    """Limits, the OOM score and sysctls are the live container's, for all of its processes."""
+    davit.launch("a", ["sh", "-c", "sleep 100000 & exec sleep 100000"], rootfs, process={"rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1000, "soft": 900}]})
+    wait_for(lambda: len(ps(davit, "a")) == 2, what="its child")
+    image = taken(davit)
+    live = spec(SLEEP, rootfs, process={"oomScoreAdj": 500, "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 300, "soft": 200}]},
+                linux={"sysctl": {"kernel.shmmax": "12345678", "net.ipv4.ip_unprivileged_port_start": "80", "net/ipv4/ip_forward": "1"}})
+    restored(davit, "b", image, live)
+    for pid in ps(davit, "b"):
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
+        assert [line.split()[3:5] for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if "open files" in line] == [["300", "300"]]
+    files = ["/proc/sys/kernel/shmmax", "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/net/ipv4/ip_forward"]
+    assert davit.exec("b", ["cat", *files])[1].split() == ["12345678", "80", "1"]
+    assert Path("/proc/sys/kernel/shmmax").read_text() != "12345678\n"
+
+
+def test_second_procfs(davit, rootfs, criu):
+    """It shows what is masked in the first: only who may mount may have it."""
+    (rootfs / "tmp/proc").mkdir()
+    pid = davit.launch("a", SLEEP, rootfs)
+    subprocess.run(["nsenter", "-t", str(pid), "-m", "-p", "/bin/busybox", "mount", "-t", "proc", "proc", "/tmp/proc"], check=True)
+    image = taken(davit)
+    davit.call("containers.create", id="b", spec=spec(SLEEP, rootfs))
+    error = refused("permission_denied", davit.call, "tasks.create", container_id="b", checkpoint=image)
+    assert "type proc at /tmp/proc" in error.message
+    nothing_left(davit, ["b"])
+    caps = {kind: [*CAPABILITIES, "CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")}
+    restored(davit, "c", image, spec(SLEEP, rootfs, process={"capabilities": caps}))
