@@ -277,12 +277,41 @@ int task_stdio_log(struct process *p, int which, int fd)
 	return r;
 }
 
+/*
+ * criu has opened the outputs' FIFOs once more (it opens again what it inherits), which a watch cannot tell from a client. So it begins
+ * anew, and who is there already is found by the kernel's answer: without a reader, an open for writing fails. The restored are held and
+ * write nothing meanwhile, and what is in a FIFO stays as long as they have it open.
+ */
+static int look_for_clients(struct davit *d, struct stdio_stream *st)
+{
+	CLEANUP_CLOSE int end = -1, pin = -1;
+	char path[64];
+
+	fifo_watch_cancel(d->fifos, st->path);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", st->keeper);
+	pin = open(path, O_PATH | O_CLOEXEC);
+	if (pin < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", pin);
+	fd_close(&st->keeper);
+	end = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	if (end >= 0)
+		return 0;
+	st->keeper = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	return st->keeper < 0 ? -errno : 0;
+}
+
 int task_stdio_ready(struct process *p)
 {
 	struct davit *d = p->task->d;
 	char key[512];
 	int r;
 
+	for (int i = 1; p->restore && i < 3; i++) {
+		r = p->stdio.stream[i].keeper >= 0 ? look_for_clients(d, &p->stdio.stream[i]) : 0;
+		if (r < 0)
+			return r;
+	}
 	for (int i = 1; i < 3; i++) {
 		struct stdio_stream *st = &p->stdio.stream[i];
 

@@ -3,9 +3,12 @@
 
 Most of it is done by the zoo (kit/zoo.c): each of its kinds sets something up, and compares after the restore."""
 
+import fcntl
 import os
 import socket
+import struct
 import subprocess
+import termios
 
 import pytest
 
@@ -258,6 +261,9 @@ def test_fifos(davit, rootfs, criu):
     for word in ("b", "c"):
         with open(third, "w") as to:
             to.write(word + "\n")
+    both = os.open(third, os.O_RDWR | os.O_NONBLOCK)
+    wait_for(lambda: not struct.unpack("i", fcntl.ioctl(both, termios.FIONREAD, bytes(4)))[0], what="both words to be read")
+    os.close(both)
     with open(fourth) as out:
         assert out.readline() + out.readline() == "got b\ngot c\n"
         assert davit.status("c")["stdin"] == third and davit.status("c")["stdout"] == fourth
