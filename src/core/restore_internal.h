@@ -32,6 +32,7 @@ struct restore {
 	struct oci_descriptor target;
 	bool has_target, tcp_close;
 	char *network, *work_path;
+	int64_t stall_ns; /* without any progress of criu's: the restore has failed. 0: never */
 	struct restore_mount *mounts;
 	size_t n_mounts;
 
@@ -61,6 +62,8 @@ struct restore {
 	size_t n_sources;
 
 	/* under way */
+	struct event *stall; /* while criu has something to do */
+	uint64_t progress_seen;
 	struct serve *serve;
 	struct hook_point *hook;
 	pid_t pid;

@@ -414,7 +414,7 @@ static const struct ipc_param create_params[] = {
 	{ "checkpoint", IPC_STR_OR_MAP, 0, 0, 0, NULL,
 	  "restore from this: a descriptor, an image's name, or a folder" },
 	{ "options", IPC_MAP, 0, 0, 0, NULL,
-	  "no_pivot_root (bool), cgroup_path (str), log_max_size (int, bytes); with checkpoint: criu_image_path, criu_work_path, network_namespace (str), external_mounts (map), tcp_close (bool)" },
+	  "no_pivot_root (bool), cgroup_path (str), log_max_size (int, bytes); with checkpoint: criu_image_path, criu_work_path, network_namespace (str), external_mounts (map), tcp_close (bool), stall_timeout (int, ns)" },
 	STORE_JOB_PROGRESS,
 	{ 0 },
 };

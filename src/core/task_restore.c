@@ -23,12 +23,14 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "core/ckpt_internal.h"
 #include "core/restore_internal.h"
 #include "core/task_checkpoint.h"
 #include "core/task_stdio.h"
 #include "runtime/cgroup.h"
 #include "store/content.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/container_of.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -36,8 +38,8 @@
 
 /* ---- the request */
 
-static const char *const options[] = { "criu_image_path", "criu_work_path", "external_mounts",
-				       "network_namespace", "tcp_close" };
+static const char *const options[] = { "criu_image_path",   "criu_work_path", "external_mounts",
+				       "network_namespace", "stall_timeout",  "tcp_close" };
 
 bool restore_has_option(const char *name)
 {
@@ -146,6 +148,7 @@ int restore_new(struct restore **out, struct davit *d, struct ipc_request *req, 
 	}
 	r->d = d;
 	r->master = r->root = -1;
+	r->stall_ns = CKPT_STALL_DEFAULT;
 	r->run = calloc(1, sizeof(*r->run));
 	if (!r->run)
 		e = restore_no_memory(f);
@@ -162,6 +165,9 @@ int restore_new(struct restore **out, struct davit *d, struct ipc_request *req, 
 		e = take_path(o, "network_namespace", &r->network, f);
 	if (!e && o)
 		e = take_mounts(r, o, f);
+	if (!e && o && mp_get(o, "stall_timeout") &&
+	    (!mp_int(mp_get(o, "stall_timeout"), &r->stall_ns) || r->stall_ns < 0))
+		e = wrong(f, "stall_timeout", "must be a number of nanoseconds");
 	if (!e && close && close->type != MSGPACK_OBJECT_BOOLEAN)
 		e = wrong(f, "tcp_close", "must be a bool");
 	if (e < 0) {
@@ -212,11 +218,18 @@ static void close_fds(struct restore *r)
 	r->n_fds = 0;
 }
 
+static void stop_watching(struct restore *r)
+{
+	if (r->stall)
+		event_free(TAKE_PTR(r->stall));
+}
+
 void restore_free(struct restore *r)
 {
 	if (!r)
 		return;
 	restore_root_drop(r);
+	stop_watching(r);
 	progress_end(TAKE_PTR(r->progress));
 	serve_free(TAKE_PTR(r->serve));
 	hook_point_free(TAKE_PTR(r->hook)); /* one that is held fails */
@@ -248,13 +261,18 @@ static void fail(struct restore *r, const struct fault *f)
 		if (!r->fault.code)
 			r->fault.code = FAULT_INTERNAL;
 	}
+	stop_watching(r);
 	serve_free(TAKE_PTR(r->serve));
 	hook_point_answer(r->hook, false);
 	hook_point_free(TAKE_PTR(r->hook));
-	if (r->criu_over)
-		tell(r, EVENT_FAILED, &r->fault);
-	else
+	if (!r->criu_over) {
 		criu_run_hurry(r->run);
+		return;
+	}
+	/* one that was killed may have left them behind */
+	if (r->released)
+		process_kill_now(r->p);
+	tell(r, EVENT_FAILED, &r->fault);
 }
 
 void restore_cancel(struct restore *r)
@@ -284,6 +302,51 @@ static bool job_end(struct restore *r)
 	if (!--r->jobs && dead)
 		release(r);
 	return dead;
+}
+
+/* ---- a criu that stands still: until its hook by what it reads, from the release on by its end */
+
+static uint64_t criu_progress(const struct restore *r)
+{
+	struct serve_stats stats;
+
+	if (!r->serve)
+		return 0;
+	serve_get_stats(r->serve, &stats);
+	return stats.bytes_out + stats.requests + (stats.connected_at != 0);
+}
+
+static void on_stall(evutil_socket_t fd, short what, void *user)
+{
+	struct restore *r = user;
+	struct fault f;
+
+	(void)fd;
+	(void)what;
+	if (!r->released && criu_progress(r) != r->progress_seen) {
+		r->progress_seen = criu_progress(r);
+		return;
+	}
+	fault_set(&f, FAULT_DEADLINE_EXCEEDED, 0,
+		  "criu %s: no progress for %lld ms, the restore was given up",
+		  r->released ? "does not let the restored processes go" : "stands still",
+		  (long long)(r->stall_ns / 1000000));
+	fail(r, &f);
+}
+
+static void watch_criu(struct restore *r)
+{
+	/* before, it is looked at twice in the time, so that it is at most that much too late */
+	int64_t ns = r->released ? r->stall_ns : r->stall_ns / 2;
+	struct timeval tv = { .tv_sec = ns / CLOCK_NS_PER_SEC,
+			      .tv_usec = ns % CLOCK_NS_PER_SEC / 1000 };
+
+	stop_watching(r);
+	if (!r->stall_ns || r->fault.code)
+		return;
+	r->stall = event_new(r->d->base, -1, r->released ? 0 : EV_PERSIST, on_stall, r);
+	if (!r->stall || event_add(r->stall, &tv) < 0)
+		log_warn("no memory to watch over criu (pid %d)", (int)r->run->pid);
 }
 
 /* ---- created */
@@ -403,6 +466,7 @@ static void on_hook(void *user, pid_t pid)
 	struct restore *r = user;
 	struct fault f;
 
+	stop_watching(r);
 	r->held = true;
 	r->pid = pid;
 	if (pid <= 0) {
@@ -447,8 +511,11 @@ static void on_started(void *user, const struct fault *f)
 	struct restore *r = user;
 
 	close_fds(r);
-	if (!f)
+	if (!f) {
+		if (!r->held)
+			watch_criu(r);
 		return;
+	}
 	r->criu_over = true;
 	fail(r, f);
 }
@@ -481,6 +548,7 @@ static void on_ended(void *user, int exit_code, int signal, const struct fault *
 
 	(void)exit_code;
 	(void)signal;
+	stop_watching(r);
 	r->criu_over = true;
 	if (!f && !r->fault.code && r->released) {
 		if (r->limits)
@@ -560,6 +628,7 @@ int restore_release(struct restore *r)
 	if (!r->hook || r->criu_over || r->fault.code)
 		return -EPIPE;
 	r->released = true;
+	watch_criu(r);
 	hook_point_answer(r->hook, true);
 	return 0;
 }

@@ -12,6 +12,7 @@
  *   hang_after       of a dump that has let the tasks go, or ended them: it never ends
  *   killed_end       of a dump, killed behind its last hook: the tasks are as they were
  *   fail_late        a restore that fails when its task is there and the post-restore hook was run
+ *   hang_late        a restore that never lets its task go, nor ends, when the post-restore hook was run
  *   hook_fails       a stage's script (its name in place of an image) counts as failed
  * It needs nothing but libc.
  */
@@ -201,6 +202,8 @@ static int fake_restore(struct fake *k)
 	fake_stage(k, "post-restore");
 	if (fake_is(k, "fail_late"))
 		fake_end(k, k->exit_code);
+	if (fake_is(k, "hang_late"))
+		fake_hang(k);
 	if (k->pidfile && !fake_is(k, "no_pidfile")) {
 		f = fopen(k->pidfile, "wex");
 		if (!f)

@@ -683,6 +683,33 @@ def test_restore_stalls(davit, fake, ground, image, fault):
     restores_again(davit, fake, ground)
 
 
+@pytest.mark.parametrize("fault", ["stall_request", "stall_pipe pages-1.img 100000", "stall_connect"])
+def test_restore_stalls_without_a_deadline(davit, fake, ground, image, fault):
+    """Nobody set one: the daemon sees that criu stands still, and gives up."""
+    error = restore_fails(davit, fake, ground, "deadline_exceeded", "fault " + fault, options={"stall_timeout": SECOND // 2})
+    assert "stands still: no progress for 500 ms" in error.message
+    restores_again(davit, fake, ground)
+
+
+def test_slow_restore_is_no_stall(davit, fake, ground, image):
+    fake.order("slow_us 3000")
+    restore(davit, options={"stall_timeout": SECOND // 4})
+    davit.call("tasks.delete", container_id="r")
+    nothing_restored(davit, ground, fake)
+
+
+def test_start_of_a_restored_one_stalls(davit, fake, ground, image):
+    """criu does not let it go: start says so, and the task ends."""
+    fake.order("fault hang_late")
+    restore(davit, options={"stall_timeout": SECOND // 2})
+    error = refused("deadline_exceeded", davit.call, "tasks.start", container_id="r")
+    assert "does not let the restored processes go" in error.message
+    assert davit.status("r")["status"] == "stopped"
+    davit.call("tasks.delete", container_id="r")
+    nothing_restored(davit, ground, fake)
+    restores_again(davit, fake, ground)
+
+
 def test_damaged_blob(davit, fake, ground, image):
     """Found while it is served; nothing runs of it."""
     blobs = sorted((davit.root / "content/blobs/sha256").iterdir(), key=lambda blob: blob.stat().st_size)

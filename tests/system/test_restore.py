@@ -223,6 +223,7 @@ def test_deleted_files_in_one_root(davit, zoo):
     ({"checkpoint": {"media_type": "text/plain", "digest": "sha256:" + "0" * 64, "size": 5}}, "failed_precondition", "text/plain"),
     ({"options": {"tcp_close": True}}, "invalid_argument", "needs checkpoint"),
     ({"checkpoint": "x", "options": {"tcp_close": 1}}, "invalid_argument", "tcp_close must be a bool"),
+    ({"checkpoint": "x", "options": {"stall_timeout": -1}}, "invalid_argument", "stall_timeout"),
     ({"checkpoint": "x", "options": {"network_namespace": "relative"}}, "invalid_argument", "absolute"),
     ({"checkpoint": "x", "options": {"external_mounts": {"/a": "b"}}}, "invalid_argument", "external_mounts"),
 ])
