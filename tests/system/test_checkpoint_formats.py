@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lib import images
+from lib.checkpoints import criu_version
 from lib.cli_images import make_image
 from lib.daemon import wait_for
 from lib.rootfs import CHECKOUT, program, spec
@@ -238,14 +239,15 @@ def test_podmans_archive(davit, layered):
     assert "etc/gone" not in files and {files["var/own/file"].islnk(), files["var/own/hard"].islnk()} == {True, False}
 
 
-def test_checkpointctl_reads_it(davit, layered):
+def test_checkpointctl_reads_it(davit, layered, criu):
     path = davit.base / "archive.tar"
     exported(davit, "podman", path, compression="gzip")
     shown = tool("checkpointctl", "show", path)
     assert "localhost/box:1" in shown and "counter" in shown and "Podman" in shown and "runc" in shown
     inspected = tool("checkpointctl", "inspect", "--all", path)
-    for text in ("counter", "[1]  /bin/sh -c i=0", "CRIU dump statistics", "Root FS diff size",
-                 "Destination: /proc", "PATH=/usr/local/sbin"):
+    # what it reads out of the processes' memory is not there with criu 4.2, whose page maps checkpointctl 1.3 does not know yet
+    memory = ("[1]  /bin/sh -c i=0", "PATH=/usr/local/sbin") if criu_version(criu) < (4, 2) else ("[1]  ",)
+    for text in ("counter", "CRIU dump statistics", "Root FS diff size", "Destination: /proc", *memory):
         assert text in inspected, inspected
 
 
