@@ -313,7 +313,7 @@ static void child_fds(struct child *c)
 static int child_main(void *arg)
 {
 	struct child *c = arg;
-	char *environment[] = { c->path, NULL };
+	char *environment[] = { c->path, (char *)c->s->preload, NULL };
 
 	if (unshare(CLONE_NEWNS) < 0)
 		child_fail(c, "unshare", "mount namespace");

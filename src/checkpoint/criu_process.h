@@ -45,6 +45,7 @@ struct criu_start {
 	const char *const *see;
 	size_t n_see; /* CRIU_SEE_MOST at most */
 	const char *first; /* a folder where programs are looked for first; NULL */
+	const char *preload; /* "LD_PRELOAD=…" for its environment; NULL: nothing */
 	int output; /* becomes stdout and stderr */
 };
 #define CRIU_FD_FIRST 10

@@ -2,7 +2,7 @@
 /*
  * The terminal in criu's images
  *
- * images/tty.proto: of each entry, member 2 is the type, 8 the device's number, 12 what only a pty
+ * images/tty.proto: of each entry, member 2 is the type, 6 the session that it controls, 8 the device's number, 12 what only a pty
  * has, 13 the number of the file system it was found in. The type is one byte in any encoding and is
  * written over; the member that an external terminal must not have is cut out.
  */
@@ -17,11 +17,12 @@
 #define IMG_TTY_INFO 0x59453036u
 
 enum tty_type { TTY_PTY = 1, TTY_EXTERNAL = 5 };
-enum { F_TYPE = 2, F_RDEV = 8, F_PTY = 12, F_DEV = 13 };
+enum { F_TYPE = 2, F_SID = 6, F_RDEV = 8, F_PTY = 12, F_DEV = 13 };
 
 /* Where in its entry the two members stand that have to change. */
 struct place {
 	size_t type; /* of the value's byte */
+	uint32_t sid;
 	size_t pty, pty_size; /* of the whole member; size 0: there is none */
 };
 
@@ -38,6 +39,8 @@ static int look(struct img *img, struct pb *entry, uint32_t rdev, uint32_t dev, 
 		if (field.number == F_TYPE) {
 			r = pb_u32(&field, &type);
 			place->type = (size_t)(entry->p - begin) - 1;
+		} else if (field.number == F_SID) {
+			r = pb_u32(&field, &place->sid);
 		} else if (field.number == F_RDEV) {
 			r = pb_u32(&field, &its_rdev);
 		} else if (field.number == F_DEV) {
@@ -73,7 +76,7 @@ static void turn(struct serve_part *part, size_t at, const struct place *place)
 }
 
 static int hand_in(struct serve_part *part, const char *name, uint32_t rdev, uint32_t dev,
-		   struct fault *f)
+		   uint32_t *sid, struct fault *f)
 {
 	struct place place;
 	struct pb entry;
@@ -91,6 +94,7 @@ static int hand_in(struct serve_part *part, const char *name, uint32_t rdev, uin
 			break;
 		if (!r)
 			continue;
+		*sid = place.sid ? place.sid : *sid;
 		turn(part, at, &place);
 		img.at -= place.pty_size;
 		img.size = part->size;
@@ -100,12 +104,13 @@ static int hand_in(struct serve_part *part, const char *name, uint32_t rdev, uin
 	return r < 0 ? r : n;
 }
 
-int tty_image_hand_in(struct serve_files *files, const char *key, struct fault *f)
+int tty_image_hand_in(struct serve_files *files, const char *key, uint32_t *sid, struct fault *f)
 {
 	struct serve_file *file = NULL;
 	unsigned long rdev, dev;
 	char *end;
 
+	*sid = 0;
 	rdev = strtoul(key, &end, 16);
 	if (*end++ != ':')
 		return fault_set(f, FAULT_FAILED_PRECONDITION, EINVAL,
@@ -119,5 +124,5 @@ int tty_image_hand_in(struct serve_files *files, const char *key, struct fault *
 	if (file->n_parts != 1 || !file->parts[0].data)
 		return fault_set(f, FAULT_FAILED_PRECONDITION, EBADMSG,
 				 "the checkpoint's tty-info.img is too large to be one");
-	return hand_in(&file->parts[0], file->name, (uint32_t)rdev, (uint32_t)dev, f);
+	return hand_in(&file->parts[0], file->name, (uint32_t)rdev, (uint32_t)dev, sid, f);
 }

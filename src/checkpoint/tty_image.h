@@ -11,10 +11,12 @@
  */
 #pragma once
 
+#include <stdint.h>
+
 #include "checkpoint/serve.h"
 
 /*
  * key: "RDEV:DEV" in hex, of the record. The file tty-info.img of `files`, which is in memory, is
- * changed. How many entries were: 0 when there is no such terminal. -EBADMSG, -EINVAL (the key)
+ * changed. *sid: the session that it controls, 0 for none. How many entries were: 0 when there is no such terminal. -EBADMSG, -EINVAL (the key)
  */
-int tty_image_hand_in(struct serve_files *files, const char *key, struct fault *f);
+int tty_image_hand_in(struct serve_files *files, const char *key, uint32_t *sid, struct fault *f);

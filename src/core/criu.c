@@ -421,6 +421,7 @@ static void start_run(struct worker_job *job)
 		.n_steps = r->n_steps,
 		.fds = r->fds,
 		.n_fds = r->n_fds,
+		.preload = r->preload,
 		.output = out,
 	};
 	r->result = find_seen(r, seen, &s, &r->fault);

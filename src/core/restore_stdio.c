@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "checkpoint/ctty.h"
 #include "checkpoint/tty_image.h"
 #include "core/restore_internal.h"
 #include "util/cleanup.h"
@@ -65,10 +66,30 @@ static int console(struct restore *r, const char *path, struct fault *f)
 	return 0;
 }
 
+/* So that all of the init's session have it, not only the init. */
+static int preload(struct restore *r, const char *tty, struct fault *f)
+{
+	const char *object = restore_text(r, "%s/ctty.so", r->run->dir);
+	int e;
+
+	if (!object)
+		return restore_no_memory(f);
+	if (strpbrk(object, " :")) /* which separate names in LD_PRELOAD */
+		return 0;
+	e = ctty_write(object, tty);
+	if (e < 0)
+		return fault_sys(f, -e, "write", object);
+	if (!e)
+		return 0;
+	r->run->preload = restore_text(r, "LD_PRELOAD=%s", object);
+	return r->run->preload ? 0 : restore_no_memory(f);
+}
+
 static int terminal(struct restore *r, const struct stdio *io, struct fault *f)
 {
 	const struct ckpt_record *k = &r->read.record;
 	char path[64] = "/dev/null", *key;
+	uint32_t sid;
 	int slave = -1, e;
 
 	if (!k->terminal || !*k->tty)
@@ -85,7 +106,9 @@ static int terminal(struct restore *r, const struct stdio *io, struct fault *f)
 	key = restore_text(r, "tty[%s]", k->tty);
 	if (restore_keep_fd(r, slave) < 0 || !key || restore_inherit(r, slave, key) < 0)
 		return restore_no_memory(f);
-	e = tty_image_hand_in(&r->read.files, k->tty, f);
+	e = tty_image_hand_in(&r->read.files, k->tty, &sid, f);
+	if (e > 0 && sid == 1)
+		e = preload(r, path, f);
 	if (e < 0)
 		return e;
 	return console(r, path, f);

@@ -348,6 +348,37 @@ def test_terminal(davit, rootfs, criu):
     assert davit.call("tasks.wait", container_id="c")["exit_status"] == 7
 
 
+def terminals(davit):
+    """[(command, the number of its controlling terminal's device; 0 for none)]"""
+    davit.call("tasks.pause", container_id="c")
+    found = []
+    for pid in ps(davit, "c"):
+        with open(f"/proc/{pid}/stat") as file:
+            found.append((leaks.cmdline(pid), int(file.read().rsplit(")", 1)[1].split()[4])))
+    davit.call("tasks.resume", container_id="c")
+    return found
+
+
+def test_controlling_terminal_of_children(davit, rootfs, criu):
+    """Who was born before the checkpoint has it too, and finds it as /dev/tty; another session's has it not."""
+    davit.launch("c", ["sh"], rootfs, stdio={"terminal": True})
+    shell = Shell(davit)
+    shell.ask("sleep 1000 & setsid sleep 2000 & (while [ ! -e /tmp/go ]; do sleep 0.02; done; echo of a child > /dev/tty; echo $? > /tmp/told) & true")
+    for _ in range(2):
+        move(davit, terminal=True)
+        found = terminals(davit)
+        with_one = [(command, number) for command, number in found if command != "sleep 2000"]
+        assert len(with_one) >= 3 and all(number for _, number in with_one), found
+        assert len({number for _, number in with_one}) == 1 and ("sleep 2000", 0) in found, found
+        while shell.sock.recv(65536):
+            continue
+        shell = Shell(davit)
+    (rootfs / "tmp/go").write_text("")
+    wait_for(lambda: (rootfs / "tmp/told").exists() and (rootfs / "tmp/told").read_text(), what="the child's word")
+    assert (rootfs / "tmp/told").read_text() == "0\n"
+    davit.call("tasks.delete", container_id="c", kill=True)
+
+
 def test_terminal_is_needed_again(davit, rootfs, criu):
     davit.launch("c", ["sh"], rootfs, stdio={"terminal": True})
     image = davit.call("tasks.checkpoint", container_id="c", options={"exit": True})["image"]
