@@ -2,34 +2,61 @@
 /*
  * Buffers of one frame each, a bounded number of them
  *
- * Mapped when first needed; those that come back are used again, last one first, since its memory is
- * still in the caches.
+ * Mapped when first needed; those that come back are used again by whoever is next, last one first,
+ * since its memory is still in the caches. What is beyond the bound, and all when nobody is at work any
+ * more, is given back to the kernel.
  */
 #include "checkpoint/buffers.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/types.h>
 
-struct buffers {
+struct buffer_pool {
 	struct buffer *idle;
-	size_t out, peak, most; /* how many */
+	size_t mapped, out, most; /* how many */
+	size_t users;
+	bool unowned;
 };
 
-int buffers_new(struct buffers **out, size_t bytes)
-{
-	struct buffers *b = calloc(1, sizeof(*b));
+struct buffers {
+	struct buffer_pool *pool;
+	size_t out, peak; /* how many */
+};
 
-	if (!b)
+/* ---- the pool */
+
+static size_t that_fit(size_t bytes)
+{
+	size_t n = bytes / BUFFER_BYTES;
+
+	return n < BUFFERS_LEAST ? BUFFERS_LEAST : n;
+}
+
+int buffer_pool_new(struct buffer_pool **out, size_t bytes)
+{
+	struct buffer_pool *p = calloc(1, sizeof(*p));
+
+	if (!p)
 		return -ENOMEM;
-	b->most = bytes / BUFFER_BYTES;
-	if (b->most < BUFFERS_LEAST)
-		b->most = BUFFERS_LEAST;
-	*out = b;
+	p->most = that_fit(bytes);
+	*out = p;
 	return 0;
 }
 
-static struct buffer *buffer_new(void)
+void buffer_pool_resize(struct buffer_pool *p, size_t bytes)
+{
+	if (!p->out)
+		p->most = that_fit(bytes);
+}
+
+size_t buffer_pool_mapped(const struct buffer_pool *p)
+{
+	return p->mapped * BUFFER_BYTES;
+}
+
+static struct buffer *buffer_new(struct buffer_pool *p)
 {
 	struct buffer *buf = calloc(1, sizeof(*buf));
 
@@ -44,40 +71,89 @@ static struct buffer *buffer_new(void)
 	/* both are for speed alone */
 	madvise(buf->data, BUFFER_BYTES, MADV_DONTFORK);
 	madvise(buf->data, BUFFER_BYTES, MADV_HUGEPAGE);
+	p->mapped++;
 	return buf;
 }
 
-static void buffer_free(struct buffer *buf)
+static void buffer_free(struct buffer_pool *p, struct buffer *buf)
 {
 	munmap(buf->data, BUFFER_BYTES);
 	free(buf);
+	p->mapped--;
+}
+
+static void pool_check(struct buffer_pool *p)
+{
+	struct buffer *buf;
+
+	if (p->users)
+		return;
+	while ((buf = p->idle)) {
+		p->idle = buf->next;
+		buffer_free(p, buf);
+	}
+	if (p->unowned)
+		free(p);
+}
+
+void buffer_pool_free(struct buffer_pool *p)
+{
+	if (!p)
+		return;
+	p->unowned = true;
+	pool_check(p);
+}
+
+/* ---- whoever has some */
+
+int buffers_new(struct buffers **out, struct buffer_pool *pool)
+{
+	struct buffers *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return -ENOMEM;
+	b->pool = pool;
+	pool->users++;
+	*out = b;
+	return 0;
 }
 
 void buffers_free(struct buffers *b)
 {
-	struct buffer *buf;
-
 	if (!b)
 		return;
-	while ((buf = b->idle)) {
-		b->idle = buf->next;
-		buffer_free(buf);
-	}
+	b->pool->users--;
+	pool_check(b->pool);
 	free(b);
+}
+
+/* How many more it may have; negative: how many it has beyond that. */
+static ssize_t room(const struct buffers *b)
+{
+	const struct buffer_pool *p = b->pool;
+	ssize_t out = (ssize_t)b->out, own = (ssize_t)BUFFERS_OWN - out;
+	ssize_t share = (ssize_t)(p->most / p->users) - out;
+	ssize_t left = (ssize_t)p->most - (ssize_t)p->out;
+
+	if (left < share)
+		share = left;
+	return own > share ? own : share;
 }
 
 struct buffer *buffers_need(struct buffers *b)
 {
-	struct buffer *buf = b->idle;
+	struct buffer_pool *p = b->pool;
+	struct buffer *buf = p->idle;
 
 	if (buf)
-		b->idle = buf->next;
+		p->idle = buf->next;
 	else
-		buf = buffer_new();
+		buf = buffer_new(p);
 	if (!buf)
 		return NULL;
 	buf->next = NULL;
 	buf->used = 0;
+	p->out++;
 	if (++b->out > b->peak)
 		b->peak = b->out;
 	return buf;
@@ -85,24 +161,33 @@ struct buffer *buffers_need(struct buffers *b)
 
 struct buffer *buffers_take(struct buffers *b)
 {
-	return b->out < b->most ? buffers_need(b) : NULL;
+	return room(b) > 0 ? buffers_need(b) : NULL;
 }
 
 void buffers_give(struct buffers *b, struct buffer *buf)
 {
-	buf->next = b->idle;
-	b->idle = buf;
+	struct buffer_pool *p = b->pool;
+
 	b->out--;
+	p->out--;
+	if (p->mapped > p->most) {
+		buffer_free(p, buf);
+		return;
+	}
+	buf->next = p->idle;
+	p->idle = buf;
 }
 
 size_t buffers_left(const struct buffers *b)
 {
-	return b->out < b->most ? b->most - b->out : 0;
+	ssize_t n = room(b);
+
+	return n > 0 ? (size_t)n : 0;
 }
 
 bool buffers_beyond(const struct buffers *b)
 {
-	return b->out > b->most;
+	return room(b) < 0;
 }
 
 size_t buffers_out(const struct buffers *b)

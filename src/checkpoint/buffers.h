@@ -2,9 +2,14 @@
 /*
  * Buffers of one frame each, a bounded number of them
  *
- * All of the memory that a capture or a serve has in flight. Each is a mapping of its own, left out
- * of forks (MADV_DONTFORK: a clone beside a quarter of a gigabyte of touched memory costs
- * milliseconds) and backed by huge pages where there are any. Taken and given back by one thread.
+ * All of the memory that captures and serves have in flight. One pool bounds what all of them have
+ * together; each has its buffers through a struct of its own. One that is alone may have all of
+ * the pool, several have equal shares at most, and each may have BUFFERS_OWN whatever the others have, so
+ * that none waits for another.
+ *
+ * Each is a mapping of its own, left out of forks (MADV_DONTFORK: a clone beside a quarter of a gigabyte
+ * of touched memory costs milliseconds) and backed by huge pages where there are any. All of one pool is
+ * taken and given back by one thread.
  */
 #pragma once
 
@@ -14,7 +19,8 @@
 #include "checkpoint/frames.h"
 
 #define BUFFER_BYTES (((FRAME_PACKED_MOST) + 4095u) & ~4095u)
-#define BUFFERS_LEAST 8u
+#define BUFFERS_LEAST 8u /* of a pool */
+#define BUFFERS_OWN 2u /* of each, beyond what the pool has too */
 
 struct buffer {
 	struct buffer *next; /* of whoever has it */
@@ -22,12 +28,20 @@ struct buffer {
 	unsigned char *data; /* BUFFER_BYTES */
 };
 
+struct buffer_pool;
+/* As many as fit into `bytes`, but at least BUFFERS_LEAST; none is mapped yet. -ENOMEM */
+int buffer_pool_new(struct buffer_pool **out, size_t bytes);
+/* Goes with the last that has buffers of it. NULL is fine. */
+void buffer_pool_free(struct buffer_pool *p);
+/* Another size; nothing while any are out. */
+void buffer_pool_resize(struct buffer_pool *p, size_t bytes);
+size_t buffer_pool_mapped(const struct buffer_pool *p); /* bytes that are memory now */
+
 struct buffers;
-/* As many as fit into `bytes`, but at least BUFFERS_LEAST; none is mapped yet. */
-int buffers_new(struct buffers **out, size_t bytes);
+int buffers_new(struct buffers **out, struct buffer_pool *pool); /* -ENOMEM */
 /* All must be back. NULL is fine. */
 void buffers_free(struct buffers *b);
-struct buffer *buffers_take(struct buffers *b); /* used is 0; NULL: all are out, or no memory */
+struct buffer *buffers_take(struct buffers *b); /* used is 0; NULL: none is left, or no memory */
 /* The same, beyond the number too: for who could never go on without. NULL: no memory. */
 struct buffer *buffers_need(struct buffers *b);
 void buffers_give(struct buffers *b, struct buffer *buf);

@@ -658,7 +658,7 @@ int capture_new(struct capture **out, const struct capture_request *r, struct fa
 	c->r.images_dir = strdup(r->images_dir);
 	if (asprintf(&c->socket_path, "%s/" CAPTURE_SOCKET, r->images_dir) < 0)
 		c->socket_path = NULL;
-	if (!c->r.images_dir || !c->socket_path || buffers_new(&c->buffers, r->buffer) < 0)
+	if (!c->r.images_dir || !c->socket_path || buffers_new(&c->buffers, r->buffers) < 0)
 		e = fault_sys(f, ENOMEM, "capture", "criu's files");
 	else
 		e = listen_for_criu(c, f);

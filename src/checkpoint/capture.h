@@ -26,6 +26,7 @@
 #define CAPTURE_OWN_PAGES 64u
 #define CAPTURE_SOCKET "streamer-capture.sock" /* criu's name for it, in its images folder */
 
+struct buffer_pool;
 struct capture;
 
 enum capture_kind { CAPTURE_FILES, CAPTURE_PAGES };
@@ -49,7 +50,7 @@ struct capture_request {
 	struct capture_sink sink;
 	bool compress;
 	int level; /* zstd's, when compress */
-	size_t buffer; /* bytes in flight, most */
+	struct buffer_pool *buffers; /* for what is in flight; kept as long as it is needed */
 	int64_t stall_ns; /* without any progress of criu's: the dump has failed. 0: never */
 	/*
 	 * From the loop. drained: inventory.img came and all pipes are at their end: the task's state is in

@@ -317,7 +317,7 @@ static int serve_prepare(struct serve *s, const struct serve_request *r, struct 
 	if (asprintf(&s->socket_path, "%s/" SERVE_SOCKET, r->images_dir) < 0)
 		s->socket_path = NULL;
 	s->starved = event_new(r->base, -1, 0, serve_on_starved, s);
-	if (!s->socket_path || !s->starved || buffers_new(&s->buffers, r->buffer) < 0 ||
+	if (!s->socket_path || !s->starved || buffers_new(&s->buffers, r->buffers) < 0 ||
 	    index_files(s, r->files) < 0)
 		return fault_sys(f, ENOMEM, "serve", "criu's files");
 	return listen_for_criu(s, f);

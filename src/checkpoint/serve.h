@@ -40,6 +40,7 @@ struct serve_files {
 };
 void serve_files_clear(struct serve_files *f); /* frees all that is in it, closes fds */
 
+struct buffer_pool;
 struct serve;
 struct serve_request {
 	struct event_base *base;
@@ -47,7 +48,7 @@ struct serve_request {
 	const char *images_dir; /* absolute, short */
 	/* taken over, and empty then, when serve_new succeeds; perhaps when not */
 	struct serve_files *files;
-	size_t buffer; /* bytes in flight, most */
+	struct buffer_pool *buffers; /* for what is in flight; kept as long as it is needed */
 	/* from the loop, once: a blob is damaged or cannot be read, or criu breaks the protocol */
 	void (*failed)(void *user, const struct fault *f);
 	void *user;

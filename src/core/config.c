@@ -65,7 +65,7 @@ static const char usage[] =
 	"  --criu PATH             the criu program (DAVIT_CRIU, " DAVIT_CRIU_DEFAULT ")\n"
 	"  --cgroup-parent PATH    containers' cgroups go below it (DAVIT_CGROUP_PARENT, /davit)\n"
 	"  --journal-size SIZE     events kept for replay (DAVIT_JOURNAL_SIZE, 64m)\n"
-	"  --checkpoint-buffer SIZE  memory for pages under way (DAVIT_CHECKPOINT_BUFFER, 256m)\n"
+	"  --checkpoint-buffer SIZE  memory for pages under way, of all together (DAVIT_CHECKPOINT_BUFFER, 256m)\n"
 	"  --log-level LEVEL       error, warn, info or debug (DAVIT_LOG_LEVEL, info)\n"
 	"  --help                  this text\n"
 	"\n"

@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "checkpoint/buffers.h"
 #include "checkpoint/criu_log.h"
 #include "checkpoint/gzip_store.h"
 #include "core/program.h"
@@ -43,6 +44,7 @@
 
 struct criu {
 	struct worker_pool *pack, *write;
+	struct buffer_pool *buffers;
 	pthread_mutex_t lock; /* of the two below, which workers make */
 	struct criu_base *base;
 	uint64_t serial;
@@ -62,6 +64,8 @@ int criu_ready(struct davit *d)
 	pthread_mutex_init(&c->lock, NULL);
 	r = worker_pool_new(&c->pack, d->base, "pack", cpus > 1 ? (unsigned)cpus : 2, 0);
 	if (r >= 0)
+		r = buffer_pool_new(&c->buffers, 0);
+	if (r >= 0)
 		r = worker_pool_new(&c->write, d->base, "seal", WRITE_THREADS, 0);
 	d->criu = c;
 	if (r < 0)
@@ -79,6 +83,7 @@ void criu_free(struct davit *d)
 		worker_pool_free(c->pack);
 	if (c->write)
 		worker_pool_free(c->write);
+	buffer_pool_free(c->buffers);
 	criu_base_free(c->base);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
@@ -93,6 +98,17 @@ struct worker_pool *criu_pack_pool(struct davit *d)
 struct worker_pool *criu_write_pool(struct davit *d)
 {
 	return d->criu->write;
+}
+
+struct buffer_pool *criu_buffers(struct davit *d)
+{
+	long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+	uint64_t eighth = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 8 : 0;
+	uint64_t most = d->config.checkpoint_buffer;
+
+	/* of those that are under way the memory is not free */
+	buffer_pool_resize(d->criu->buffers, eighth && eighth < most ? eighth : most);
+	return d->criu->buffers;
 }
 
 bool criu_busy(const struct davit *d)

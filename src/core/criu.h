@@ -17,6 +17,7 @@
 #include "monitor/reaper.h"
 #include "util/worker.h"
 
+struct buffer_pool;
 struct criu; /* of struct davit: pools, the tmpfs for /run */
 
 /* On the reactor, before the first run; 0 when it is there already. -ENOMEM and so on */
@@ -24,6 +25,8 @@ int criu_ready(struct davit *d);
 void criu_free(struct davit *d); /* after the loop */
 struct worker_pool *criu_pack_pool(struct davit *d); /* packing and unpacking */
 struct worker_pool *criu_write_pool(struct davit *d); /* hashing, writing, syncing */
+/* Of all dumps and restores together: --checkpoint-buffer, or an eighth of the memory that was free. */
+struct buffer_pool *criu_buffers(struct davit *d);
 bool criu_busy(const struct davit *d); /* a job of either pool is under way */
 void criu_drain(struct davit *d);
 #define CRIU_INGEST "davit-checkpoint-" /* how refs of a dump's ingests begin */

@@ -500,7 +500,7 @@ static int start_dump(struct ckpt *ck, struct fault *f)
 		.sink = ckpt_sink(ck),
 		.compress = ck->o.compress,
 		.level = ck->o.level,
-		.buffer = checkpoint_buffer(d),
+		.buffers = criu_buffers(d),
 		.stall_ns = ck->o.stall_ns,
 		.drained = on_drained,
 		.failed = on_capture_failed,
@@ -570,15 +570,6 @@ static void how_far(void *user, struct progress_state *state)
 		state->phase = ck->capture || ck->criu_over || ck->starting ? "dump" : "prepare";
 	if (ck->drained)
 		state->total = stats.bytes_in;
-}
-
-uint64_t checkpoint_buffer(const struct davit *d)
-{
-	long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-	uint64_t eighth = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 8 : 0;
-
-	return eighth && eighth < d->config.checkpoint_buffer ? eighth
-							      : d->config.checkpoint_buffer;
 }
 
 static bool copy_text(char **to, const char *text)

@@ -21,5 +21,3 @@ void task_checkpoint_stop(struct task *t);
  * it. Its last job is done when the pools are drained after this.
  */
 void task_checkpoint_abandon(struct task *t);
-/* Bytes in flight of a dump or restore: --checkpoint-buffer, or an eighth of the free memory. */
-uint64_t checkpoint_buffer(const struct davit *d);

@@ -587,7 +587,7 @@ void restore_begin(struct restore *r, struct process *p)
 		.unpack = criu_pack_pool(d),
 		.images_dir = r->run->dir,
 		.files = &r->read.files,
-		.buffer = checkpoint_buffer(d),
+		.buffers = criu_buffers(d),
 		.failed = on_serve_failed,
 		.user = r,
 	};

@@ -20,6 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "checkpoint/buffers.h"
 #include "checkpoint/capture.h"
 #include "checkpoint/serve.h"
 #include "checkpoint/wire.h"
@@ -32,6 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 struct peer {
 	struct event_base *base;
 	struct worker_pool *pool;
+	struct buffer_pool *buffers;
 	struct capture *capture;
 	struct serve *serve;
 	int sock, pipes[PIPES];
@@ -177,6 +179,7 @@ static void start_capture(struct peer *p, bool compress)
 		.pack = p->pool,
 		.write = p->pool,
 		.images_dir = dir,
+		.buffers = p->buffers,
 		.sink = { p, sink_open, sink_write, sink_finish, sink_discard },
 		.compress = compress,
 		.level = 1,
@@ -198,6 +201,7 @@ static void start_serve(struct peer *p)
 		.unpack = p->pool,
 		.images_dir = dir,
 		.files = &files,
+		.buffers = p->buffers,
 		.failed = on_failed,
 		.user = p,
 	};
@@ -329,6 +333,7 @@ static void converse(const uint8_t *data, size_t size, uint8_t mode)
 
 	p.base = event_base_new();
 	require(p.base && worker_pool_new(&p.pool, p.base, "fuzz", 1, 0) == 0);
+	require(buffer_pool_new(&p.buffers, 0) == 0);
 	if (capturing)
 		start_capture(&p, mode & 2);
 	else
@@ -348,6 +353,8 @@ static void converse(const uint8_t *data, size_t size, uint8_t mode)
 	worker_pool_drain(p.pool);
 	require(p.opened == p.ended);
 	worker_pool_free(p.pool);
+	require(buffer_pool_mapped(p.buffers) == 0);
+	buffer_pool_free(p.buffers);
 	event_base_free(p.base);
 }
 

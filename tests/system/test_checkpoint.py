@@ -192,6 +192,34 @@ def test_much_on_tmpfs(davit, rootfs, criu):
     nothing_left(davit)
 
 
+def status_kib(pid, field):
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.split(field + ":")[1].split()[0])
+
+
+def test_memory_of_many_at_once(make_davit, busybox, criu):
+    """--checkpoint-buffer is of all dumps and restores together."""
+    davit = make_davit("--checkpoint-buffer", "64m")
+    ids = [f"c{n}" for n in range(6)]
+    for id in ids:
+        davit.launch(id, ["dd", "if=/dev/urandom", "of=/dev/null", "bs=80M", "count=1000000"], copy_root(busybox, davit.base / id))
+        wait_for(lambda: status_kib(ps(davit, id)[0], "VmRSS") > 75 << 10, what="its memory")
+        davit.call("tasks.pause", container_id=id)
+    reactor = davit.call("server.info")["pid"]
+    for call in [davit.send("tasks.checkpoint", container_id=id, name=f"{id}:1", options={"exit": True}) for id in ids]:
+        call.result()
+    for id in ids:
+        davit.call("tasks.delete", container_id=id)
+    for call in [davit.send("tasks.create", container_id=id, checkpoint=f"{id}:1") for id in ids]:
+        call.result()
+    # 480 MiB of memory; the bound, two frames of 4 MiB for each, what each has in its compressors, and all else
+    assert status_kib(reactor, "VmHWM") >> 10 < 64 + 6 * 8 + 6 * 9 * os.cpu_count() + 16
+    for id in ids:
+        davit.call("tasks.start", container_id=id)
+        davit.call("tasks.delete", container_id=id, kill=True)
+    nothing_left(davit, ids)
+
+
 def test_log_is_kept_on_demand(davit, zoo):
     made, folder = zoo("files"), davit.base / "work"
     folder.mkdir()

@@ -169,6 +169,15 @@ static inline int teardown(void **state)
 	return 0;
 }
 
+/* Whoever gets it keeps it; to be freed at once. */
+static inline struct buffer_pool *pool_of(size_t bytes)
+{
+	struct buffer_pool *pool;
+
+	assert_int_equal(buffer_pool_new(&pool, bytes), 0);
+	return pool;
+}
+
 static inline struct capture *capture(struct fixture *fx, bool compress, size_t buffer,
 				      int64_t stall)
 {
@@ -180,7 +189,7 @@ static inline struct capture *capture(struct fixture *fx, bool compress, size_t 
 		.sink = { fx, sink_open, sink_write, sink_finish, sink_discard },
 		.compress = compress,
 		.level = fx->level,
-		.buffer = buffer,
+		.buffers = pool_of(buffer),
 		.stall_ns = stall,
 		.drained = on_drained,
 		.failed = on_failed,
@@ -191,6 +200,7 @@ static inline struct capture *capture(struct fixture *fx, bool compress, size_t 
 	struct capture *c = NULL;
 
 	assert_int_equal(capture_new(&c, &r, &f), 0);
+	buffer_pool_free(r.buffers);
 	fx->capture = c;
 	return c;
 }

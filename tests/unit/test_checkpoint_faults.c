@@ -329,13 +329,14 @@ static void start_serve(struct fixture *fx, struct serve_files *files, size_t bu
 		.unpack = fx->pack,
 		.images_dir = fx->dir,
 		.files = files,
-		.buffer = buffer,
+		.buffers = pool_of(buffer),
 		.failed = on_failed,
 		.user = fx,
 	};
 	struct fault f;
 
 	assert_int_equal(serve_new(&fx->serve, &r, &f), 0);
+	buffer_pool_free(r.buffers);
 	assert_int_equal(files->n, 0);
 }
 
@@ -508,6 +509,7 @@ static void test_bad_folder(void **state)
 	memset(longer, 'x', 100);
 	longer[100] = '\0';
 	r.images_dir = s.images_dir = path;
+	r.buffers = s.buffers = pool_of(0);
 	assert_int_equal(capture_new(&c, &r, &f), -ENAMETOOLONG);
 	assert_int_equal(serve_new(&v, &s, &f), -ENAMETOOLONG);
 	r.images_dir = s.images_dir = "/nonexistent";
@@ -516,6 +518,8 @@ static void test_bad_folder(void **state)
 	capture(fx, true, 0, 0);
 	r.images_dir = fx->dir;
 	assert_int_equal(capture_new(&c, &r, &f), -EADDRINUSE);
+	assert_int_equal(buffer_pool_mapped(r.buffers), 0);
+	buffer_pool_free(r.buffers);
 	snprintf(path, sizeof(path), "%s/" CAPTURE_SOCKET, fx->dir);
 	assert_int_equal(access(path, F_OK), 0);
 	drop(fx);

@@ -283,11 +283,12 @@ static void round_trip(struct fixture *fx, bool compress, size_t buffer)
 		.unpack = fx->pack,
 		.images_dir = fx->dir,
 		.files = &files,
-		.buffer = buffer,
+		.buffers = pool_of(buffer),
 		.failed = on_failed,
 		.user = fx,
 	};
 	assert_int_equal(serve_new(&s, &r, &f), 0);
+	buffer_pool_free(r.buffers);
 	pid = run_child(restore_main, fx->dir);
 	while (!fx->fault.code && waitpid(pid, &status, WNOHANG) == 0) {
 		struct timeval tv = { .tv_usec = 20000 };
@@ -457,11 +458,12 @@ static void test_damage(void **state)
 		.unpack = fx->pack,
 		.images_dir = fx->dir,
 		.files = &files,
-		.buffer = 0,
+		.buffers = pool_of(0),
 		.failed = on_failed,
 		.user = fx,
 	};
 	assert_int_equal(serve_new(&s, &r, &f), 0);
+	buffer_pool_free(r.buffers);
 	pid = run_child(restore_main, fx->dir);
 	while (!fx->fault.code)
 		event_base_loop(fx->base, EVLOOP_ONCE);
