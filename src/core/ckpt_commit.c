@@ -87,7 +87,8 @@ static void gather(struct ckpt *ck, struct stats *s)
 			       : us(release - ck->phase_at[CKPT_DUMP]);
 }
 
-static json_object *stats_json(const struct stats *s)
+/* criu_says: its own numbers, for the formats of others; NULL when it has none yet */
+static json_object *stats_json(const struct stats *s, const struct stats_dump *criu_says)
 {
 	json_object *o = json_object_new_object();
 
@@ -98,6 +99,13 @@ static json_object *stats_json(const struct stats *s)
 	json_object_object_add(o, "pages", json_object_new_uint64(s->pages));
 	json_object_object_add(o, "bytes_in", json_object_new_uint64(s->bytes_in));
 	json_object_object_add(o, "bytes_out", json_object_new_uint64(s->bytes_out));
+	if (!criu_says)
+		return o;
+	json_object_object_add(o, "freezing_us", json_object_new_uint64(criu_says->freezing_time));
+	json_object_object_add(o, "memdump_us", json_object_new_uint64(criu_says->memdump_time));
+	json_object_object_add(o, "memwrite_us", json_object_new_uint64(criu_says->memwrite_time));
+	json_object_object_add(o, "pages_scanned",
+			       json_object_new_uint64(criu_says->pages_scanned));
 	return o;
 }
 
@@ -199,7 +207,7 @@ int ckpt_commit(struct ckpt *ck)
 
 	read_stats_dump(ck);
 	gather(ck, &s);
-	ck->record.stats = stats_json(&s);
+	ck->record.stats = stats_json(&s, ck->has_stats_dump ? &ck->stats_dump : NULL);
 	blobs = sorted_blobs(ck);
 	if (!ck->record.stats || !blobs)
 		return fault_sys(&ck->fault, ENOMEM, "write the checkpoint of", ck->id);

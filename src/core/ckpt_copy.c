@@ -220,22 +220,31 @@ static uint64_t number(json_object *stats, const char *key)
 	return v > 0 ? (uint64_t)v : 0;
 }
 
+/* The times of criu's are 32 bits of microseconds. */
+static uint64_t time_of(uint64_t us)
+{
+	return us > UINT32_MAX ? UINT32_MAX : us;
+}
+
 /*
- * What the record has: how long the tasks were frozen, and the pages. The format wants the others
- * too; they are 0. The times of criu's are 32 bits of microseconds.
+ * What the record has of criu's own: all of it when the tasks ran on without a hook. criu that was held
+ * until the checkpoint was durable had not written it yet: then it is the time that the tasks stood
+ * still, and the pages; the format wants the others too, as 0.
  */
 size_t ckpt_stats_image(const struct ckpt_record *r, uint8_t out[CKPT_STATS_ROOM])
 {
 	uint64_t frozen = number(r->stats, "frozen_us"), pages = number(r->stats, "pages");
+	uint64_t freezing = number(r->stats, "freezing_us");
+	uint64_t scanned = number(r->stats, "pages_scanned");
 	const struct {
 		uint8_t number;
 		uint64_t value;
 	} fields[] = {
-		{ 1, 0 }, /* freezing_time */
-		{ 2, frozen > UINT32_MAX ? UINT32_MAX : frozen },
-		{ 3, 0 }, /* memdump_time */
-		{ 4, 0 }, /* memwrite_time */
-		{ 5, pages }, /* scanned */
+		{ 1, time_of(freezing) },
+		{ 2, time_of(frozen > freezing ? frozen - freezing : 0) },
+		{ 3, time_of(number(r->stats, "memdump_us")) },
+		{ 4, time_of(number(r->stats, "memwrite_us")) },
+		{ 5, scanned > pages ? scanned : pages },
 		{ 6, 0 }, /* in a parent */
 		{ 7, pages }, /* written */
 		{ 9, 0 }, /* lazy */

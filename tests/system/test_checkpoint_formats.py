@@ -111,6 +111,16 @@ def exported(davit, format, path, name="kept:1", **more):
 
 # criu's images
 
+def test_criu_statistics(davit, busybox, criu):
+    """What criu has measured is in what is exported, when it had said so before the image was made."""
+    davit.launch("c", ["sleep", "100000"], busybox)
+    davit.call("tasks.checkpoint", container_id="c", name="kept:1")
+    exported(davit, "criu-dir", davit.base / "images")
+    stats = crit(davit.base / "images/stats-dump")[0]["dump"]
+    assert stats["freezing_time"] > 0 and stats["memdump_time"] > 0 and stats["pages_scanned"] >= stats["pages_written"] > 0
+    assert 0 < stats["frozen_time"] < 60_000_000
+
+
 def test_a_folder(davit, counter):
     folder = davit.base / "images"
     size = exported(davit, "criu-dir", folder)
