@@ -335,6 +335,37 @@ static void test_v2_put_back(void **state)
 	fake_close(&k);
 }
 
+/* v2 kills for a limit below what is used: it is looked at first, and memory.high is as it was. */
+static void test_v2_narrow(void **state)
+{
+	static const struct {
+		const char *used, *max;
+		int result;
+	} cases[] = { { "3000\n", "1111", -EBUSY }, { "1500\n", "2000", 0 } };
+	struct fault f = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		CLEANUP_FREE char *max = NULL, *high = NULL;
+		json_object *j = json_tokener_parse("{\"memory\":{\"limit\":2000}}");
+		struct fake k;
+
+		fake_open(&k);
+		fake_put(&k, "c/memory.max", "1111");
+		fake_put(&k, "c/memory.high", "9999\n");
+		fake_put(&k, "c/memory.current", cases[i].used);
+		assert_int_equal(cgroup_narrow(k.cg, j, &f), cases[i].result);
+		if (cases[i].result)
+			assert_int_equal(f.code, FAULT_FAILED_PRECONDITION);
+		assert_int_equal(cgroup_file_read(k.h, 0, "/c", "memory.max", &max), 0);
+		assert_string_equal(max, cases[i].max);
+		assert_int_equal(cgroup_file_read(k.h, 0, "/c", "memory.high", &high), 0);
+		assert_string_equal(high, "9999\n");
+		json_object_put(j);
+		fake_close(&k);
+	}
+}
+
 /* ---- this host ---- */
 
 #define need_v1(controller)                                                                        \
@@ -731,6 +762,7 @@ int main(void)
 		cmocka_unit_test(test_v2),
 		cmocka_unit_test(test_v2_period_keeps_quota),
 		cmocka_unit_test(test_v2_put_back),
+		cmocka_unit_test(test_v2_narrow),
 		cmocka_unit_test(test_lib),
 		cmocka_unit_test(test_host_create),
 		cmocka_unit_test(test_host_refuses),
