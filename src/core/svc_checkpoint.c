@@ -6,15 +6,10 @@
  * daemon's user, who is root: it is for clients that may read and write everything anyway. A file
  * that is exported to is replaced when the archive is complete, so that a failure leaves what had been there.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "core/archive_place.h"
 #include "core/ckpt_export.h"
 #include "core/store_job.h"
 #include "core/store_methods.h"
@@ -125,46 +120,6 @@ static struct checkpoint_job *new_job(struct davit *d, struct ipc_request *req,
 
 /* ---- export */
 
-static int open_failed(struct checkpoint_job *w, const char *step)
-{
-	fault_sys(w->job.call.f, errno, step, w->path);
-	fault_arg(w->job.call.f, "path");
-	return -EIO;
-}
-
-/* *temporary stays NULL for what is written to as it is: a device, a FIFO with a reader. */
-static int open_target(struct checkpoint_job *w, char **temporary)
-{
-	unsigned long long random;
-	struct stat st;
-
-	if (stat(w->path, &st) == 0 && !S_ISREG(st.st_mode)) {
-		w->fd = open(w->path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-		return w->fd < 0 ? open_failed(w, "open") : 0;
-	}
-	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return fault_sys(w->job.call.f, errno, "getrandom", NULL);
-	if (asprintf(temporary, "%s.%016llx.tmp", w->path, random) < 0) {
-		*temporary = NULL;
-		return fault_sys(w->job.call.f, ENOMEM, "open", w->path);
-	}
-	w->fd = open(*temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (w->fd >= 0)
-		return 0;
-	open_failed(w, "make a file beside");
-	free(TAKE_PTR(*temporary));
-	return -EIO;
-}
-
-static int finish_target(struct checkpoint_job *w, const char *temporary)
-{
-	if (fsync(w->fd) < 0)
-		return fault_sys(w->job.call.f, errno, "sync", w->path);
-	if (rename(temporary, w->path) < 0)
-		return fault_sys(w->job.call.f, errno, "name the archive", w->path);
-	return 0;
-}
-
 static int run_export(struct store_job *j)
 {
 	struct checkpoint_job *w = of(j);
@@ -178,18 +133,14 @@ static int run_export(struct store_job *j)
 	if (w->path && e.format == CKPT_CRIU_DIR)
 		e.folder = w->path;
 	else if (w->path)
-		r = open_target(w, &temporary);
+		r = archive_target_open(w->path, 0600, &w->fd, &temporary, j->call.f);
 	if (r < 0)
 		return r;
 	e.fd = w->fd;
 	r = ckpt_export(&j->call, &e, &size);
-	if (!r && temporary)
-		r = finish_target(w, temporary);
-	if (r < 0) {
-		if (temporary)
-			unlink(temporary);
+	r = archive_target_end(w->path, w->fd, temporary, r, j->call.f);
+	if (r < 0)
 		return r;
-	}
 	msgpack_pack_map(&j->pk, 1);
 	mp_pack_key_uint(&j->pk, "size", size);
 	return 0;
@@ -214,31 +165,13 @@ static void checkpoints_export(struct ipc_request *req, void *user)
 
 /* ---- import */
 
-/* A file or a folder; anything else might keep its opener waiting. */
-static int open_source(struct checkpoint_job *w)
-{
-	struct stat st;
-
-	if (!w->path)
-		return 0;
-	w->fd = open(w->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (w->fd < 0 || fstat(w->fd, &st) < 0)
-		return open_failed(w, "open");
-	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
-		return 0;
-	fault_set(w->job.call.f, FAULT_INVALID_ARGUMENT, 0, "%s is neither a file nor a folder",
-		  w->path);
-	fault_arg(w->job.call.f, "path");
-	return -EINVAL;
-}
-
 static int run_import(struct store_job *j)
 {
 	struct checkpoint_job *w = of(j);
 	CLEANUP(oci_descriptor_clear) struct oci_descriptor index = { 0 };
 	CLEANUP_FREE char *name = NULL;
 	struct ckpt_import in = { .path = w->path, .name = w->name, .format = w->format };
-	int r = open_source(w);
+	int r = w->path ? archive_source_open(w->path, &w->fd, j->call.f) : 0;
 
 	if (r < 0)
 		return r;

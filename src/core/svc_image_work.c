@@ -6,15 +6,10 @@
  * is root: it is for clients that may read and write everything anyway. One that is exported to is
  * replaced when the archive is complete, so that a failure leaves what had been there.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "core/archive_place.h"
 #include "core/svc_image.h"
 #include "util/cleanup.h"
 #include "util/container_of.h"
@@ -101,27 +96,6 @@ static bool take_source(struct image_job *w, struct ipc_request *req)
 	return false;
 }
 
-/* A file or a folder; anything else might keep its opener waiting. */
-static int open_source(struct image_job *w)
-{
-	struct stat st;
-
-	if (w->fd >= 0)
-		return 0;
-	w->fd = open(w->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (w->fd < 0 || fstat(w->fd, &st) < 0) {
-		fault_sys(w->job.call.f, errno, "open", w->path);
-		fault_arg(w->job.call.f, "path");
-		return -EIO;
-	}
-	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
-		return 0;
-	fault_set(w->job.call.f, FAULT_INVALID_ARGUMENT, 0, "%s is neither a file nor a folder",
-		  w->path);
-	fault_arg(w->job.call.f, "path");
-	return -EINVAL;
-}
-
 static int add_image(void *user, const struct image_info *info)
 {
 	struct image_job *w = user;
@@ -139,7 +113,7 @@ static int run_import(struct store_job *j)
 	struct image_import in = { .name = w->name,
 				   .platform = w->platform,
 				   .all_platforms = w->all_platforms };
-	int r = open_source(w);
+	int r = w->fd < 0 ? archive_source_open(w->path, &w->fd, j->call.f) : 0;
 
 	if (r < 0)
 		return r;
@@ -163,60 +137,12 @@ void images_import(struct ipc_request *req, void *user)
 
 /* ---- export */
 
-/* Beside the file that it will replace. */
-static int open_temporary(struct image_job *w, char **path)
-{
-	struct fault *f = w->job.call.f;
-	unsigned long long random;
-
-	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return fault_sys(f, errno, "getrandom", NULL);
-	if (asprintf(path, "%s.%016llx.tmp", w->path, random) < 0) {
-		*path = NULL;
-		return fault_sys(f, ENOMEM, "open", w->path);
-	}
-	w->fd = open(*path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (w->fd >= 0)
-		return 0;
-	fault_sys(f, errno, "make a file beside", w->path);
-	fault_arg(f, "path");
-	free(TAKE_PTR(*path));
-	return -EIO;
-}
-
-/* *temporary stays NULL for what is written to as it is: a device, a FIFO with a reader. */
-static int open_target(struct image_job *w, char **temporary)
-{
-	struct fault *f = w->job.call.f;
-	struct stat st;
-
-	if (w->fd >= 0)
-		return 0;
-	if (stat(w->path, &st) < 0 || S_ISREG(st.st_mode))
-		return open_temporary(w, temporary);
-	w->fd = open(w->path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (w->fd >= 0)
-		return 0;
-	fault_sys(f, errno, "open", w->path);
-	fault_arg(f, "path");
-	return -EIO;
-}
-
-static int finish_target(struct image_job *w, const char *temporary)
-{
-	if (fsync(w->fd) < 0)
-		return fault_sys(w->job.call.f, errno, "sync", w->path);
-	if (rename(temporary, w->path) < 0)
-		return fault_sys(w->job.call.f, errno, "name the archive", w->path);
-	return 0;
-}
-
 static int run_export(struct store_job *j)
 {
 	struct image_job *w = of(j);
 	CLEANUP_FREE char *temporary = NULL;
 	uint64_t size;
-	int r = open_target(w, &temporary);
+	int r = w->fd < 0 ? archive_target_open(w->path, 0644, &w->fd, &temporary, j->call.f) : 0;
 
 	if (r < 0)
 		return r;
@@ -224,13 +150,9 @@ static int run_export(struct store_job *j)
 			 w->platform, &size);
 	if (r < 0 && !strcmp(j->call.f->argument, "name"))
 		fault_arg(j->call.f, "names");
-	if (!r && temporary)
-		r = finish_target(w, temporary);
-	if (r < 0) {
-		if (temporary)
-			unlink(temporary);
+	r = archive_target_end(w->path, w->fd, temporary, r, j->call.f);
+	if (r < 0)
 		return r;
-	}
 	msgpack_pack_map(&j->pk, 1);
 	mp_pack_key_uint(&j->pk, "size", size);
 	return 0;
@@ -313,7 +235,7 @@ static int answer_image(void *user, const struct image_info *info)
 static int run_from_dir(struct store_job *j)
 {
 	struct image_job *w = of(j);
-	int r = open_source(w);
+	int r = w->fd < 0 ? archive_source_open(w->path, &w->fd, j->call.f) : 0;
 
 	return r < 0 ? r : image_from_dir(&j->call, w->fd, w->name, w->config, answer_image, j);
 }
