@@ -43,6 +43,26 @@ static uint64_t ns_inode(pid_t pid, const char *name)
 	return stat(path, &st) == 0 ? st.st_ino : 0;
 }
 
+/*
+ * criu saves a namespace that is shared with others like one's own, so what is restored has one of its own. A
+ * task that runs on loses nothing by that; one that is to end would.
+ */
+static int check_shared(const struct ckpt *ck, const struct spec *spec, struct fault *f)
+{
+	static const struct {
+		enum spec_ns_kind kind;
+		const char *name;
+	} kinds[] = { { SPEC_NS_IPC, "ipc" }, { SPEC_NS_UTS, "uts" } };
+
+	for (size_t i = 0; ck->o.exit && i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (spec->ns[kinds[i].kind].given && spec->ns[kinds[i].kind].path)
+			return fault_set(
+				f, FAULT_FAILED_PRECONDITION, 0,
+				"the container shares the %s namespace of another (%s), which a restore cannot give it again; a checkpoint can only be taken without options.exit",
+				kinds[i].name, spec->ns[kinds[i].kind].path);
+	return 0;
+}
+
 static int find_net(struct ckpt *ck, const struct spec *spec, uint64_t *outside, struct fault *f)
 {
 	uint64_t inode = ns_inode(ck->pid, "net");
@@ -376,6 +396,8 @@ int ckpt_prepare(struct ckpt *ck)
 	if (r < 0)
 		return fault_sys(f, -r, "unpack the spec of", ck->id);
 	r = spec_parse_text(text, size, &spec, f);
+	if (!r)
+		r = check_shared(ck, spec, f);
 	if (!r)
 		r = fill_record(ck, text, size, f);
 	if (!r)

@@ -277,6 +277,25 @@ def test_exec_is_refused(davit, rootfs, criu):
     davit.call("tasks.checkpoint", container_id="c")
 
 
+@pytest.mark.parametrize("kind", ["ipc", "uts"])
+def test_shared_namespace(davit, rootfs, criu, kind):
+    """What would not come back as it was is not ended for it, and not even frozen."""
+    davit.launch("a", ["sleep", "1000"], rootfs)
+    path = f"/proc/{ps(davit, 'a')[0]}/ns/{kind}"
+    document = spec(["sleep", "1000"], rootfs)
+    document.pop("hostname", None)
+    next(ns for ns in document["linux"]["namespaces"] if ns["type"] == kind)["path"] = path
+    davit.call("containers.create", id="c", spec=document)
+    davit.call("tasks.create", container_id="c")
+    davit.call("tasks.start", container_id="c")
+    error = refused("failed_precondition", davit.call, "tasks.checkpoint", container_id="c", options={"exit": True})
+    assert f"the {kind} namespace of another ({path})" in error.message and "log" not in error.details
+    running(davit, "c")
+    davit.call("tasks.checkpoint", container_id="c")
+    running(davit, "c")
+    nothing_left(davit)
+
+
 def test_paused_stays_paused(davit, zoo):
     made = zoo("tree", "threads")
     davit.call("tasks.pause", container_id="zoo")
