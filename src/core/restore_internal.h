@@ -17,6 +17,7 @@
 
 struct restore_mount { /* option external_mounts: a source by its path in the container */
 	char *path, *source;
+	bool used;
 };
 
 struct restore {

@@ -131,6 +131,27 @@ static bool is_hidden(const struct spec *s, size_t i)
 	return false;
 }
 
+/* The tmpfs around v1's hierarchies has nothing of the host's in it: their own flags count. */
+static int check_cgroups(struct view *v, const struct spec_mount *m, uint64_t attributes)
+{
+	const struct criu_mounts *all = &v->r->read.record.mounts;
+	int e = 0;
+
+	for (size_t i = 0; !e && i < all->n; i++) {
+		CLEANUP_CLOSE int fd = -1;
+
+		if (all->v[i].kind != CRIU_MOUNT_CGROUP ||
+		    !is_below(all->v[i].path, m->destination))
+			continue;
+		fd = find(v, all->v[i].path);
+		if (fd >= 0)
+			e = check_flags(v, fd, all->v[i].path, attributes);
+		else if (fd != -ENOENT)
+			e = fd;
+	}
+	return e;
+}
+
 static int check_mount(struct view *v, const struct spec_mount *m)
 {
 	bool admin = may(v->r->spec, "CAP_SYS_ADMIN");
@@ -154,7 +175,11 @@ static int check_mount(struct view *v, const struct spec_mount *m)
 			m->destination);
 	(void)mount_opts_parse((const char *const *)m->options.v, m->options.n, &opts, data,
 			       sizeof(data));
-	return admin ? 0 : check_flags(v, fd, m->destination, opts.set | opts.rset);
+	if (admin)
+		return 0;
+	if (m->type && !strcmp(m->type, "cgroup"))
+		return check_cgroups(v, m, opts.set | opts.rset);
+	return check_flags(v, fd, m->destination, opts.set | opts.rset);
 }
 
 /* Handed in, so its source is the live container's. */

@@ -470,6 +470,54 @@ static int live_source(struct restore *r, const struct restore_start *s, const s
 	return add_tree_at(r, m, at, source, &opts, false, f);
 }
 
+static int check_kind(const struct restore *r, const struct criu_mount *m, const char *source,
+		      struct fault *f)
+{
+	const struct ckpt_record *k = &r->read.record;
+	struct stat st;
+
+	if (stat(source, &st) < 0)
+		return fault_sys(f, errno, "open the source of a mount", source);
+	/* another tool's record does not know */
+	for (size_t i = 0; !m->key && i < k->n_mountpoints; i++) {
+		const struct ckpt_mountpoint *p = &k->mountpoints[i];
+
+		if (strcmp(p->path, m->path) != 0 || p->folder == S_ISDIR(st.st_mode))
+			continue;
+		fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+			  "options.external_mounts: the mount at %s is a %s, and %s is %s", m->path,
+			  p->folder ? "folder" : "file", source, p->folder ? "none" : "a folder");
+		fault_arg(f, "options");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* Of options.external_mounts */
+static int given_source(struct restore *r, const struct criu_mount *m, struct restore_mount *given,
+			struct fault *f)
+{
+	struct mount_opts opts = { .set = m->read_only ? MOUNT_ATTR_RDONLY : 0 };
+	int e = check_kind(r, m, given->source, f);
+
+	given->used = true;
+	return e < 0 ? e : add_tree(r, m, given->source, &opts, true, f);
+}
+
+static int check_given(const struct restore *r, struct fault *f)
+{
+	for (size_t i = 0; i < r->n_mounts; i++) {
+		if (r->mounts[i].used)
+			continue;
+		fault_set(f, FAULT_INVALID_ARGUMENT, 0,
+			  "options.external_mounts: the checkpoint has no mount from outside at %s",
+			  r->mounts[i].path);
+		fault_arg(f, "options");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int bind_source(struct restore *r, const struct restore_start *s, const struct criu_mount *m,
 		       struct fault *f)
 {
@@ -478,11 +526,8 @@ static int bind_source(struct restore *r, const struct restore_start *s, const s
 	const char *rest;
 
 	for (size_t i = 0; i < r->n_mounts; i++)
-		if (!strcmp(r->mounts[i].path, m->path)) {
-			if (m->read_only)
-				opts.set = MOUNT_ATTR_RDONLY;
-			return add_tree(r, m, r->mounts[i].source, &opts, true, f);
-		}
+		if (!strcmp(r->mounts[i].path, m->path))
+			return given_source(r, m, &r->mounts[i], f);
 	live = live_mount(s->spec, m->path, &rest);
 	if (m->kind == CRIU_MOUNT_OWN && (!live || *rest))
 		return own_source(r, m, f);
@@ -596,5 +641,5 @@ int restore_mounts(struct restore *r, const struct restore_start *s, struct faul
 			break;
 		}
 	}
-	return e;
+	return e < 0 ? e : check_given(r, f);
 }

@@ -89,6 +89,8 @@ static int take_mounts(struct restore *r, const msgpack_object *map, struct faul
 		m->source = mp_strdup(&v->via.map.ptr[i].val);
 		if (!m->path || *m->path != '/' || !m->source || *m->source != '/')
 			return wrong(f, "external_mounts", "must be a map of paths to paths");
+		for (size_t n = strlen(m->path); n > 1 && m->path[n - 1] == '/'; n--)
+			m->path[n - 1] = '\0';
 	}
 	return 0;
 }

@@ -284,3 +284,40 @@ def test_second_procfs(davit, rootfs, criu):
     nothing_left(davit, ["b"])
     caps = {kind: [*CAPABILITIES, "CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")}
     restored(davit, "c", image, spec(SLEEP, rootfs, process={"capabilities": caps}))
+
+
+# external_mounts
+
+
+@pytest.fixture
+def volume(davit, rootfs, criu):
+    """A checkpoint of a container with a folder at /vol and a file at /file, both from outside."""
+    for name in ("one", "two"):
+        (davit.base / name).mkdir()
+        (davit.base / name / "who").write_text(name)
+    binds = [{"destination": path, "type": "bind", "source": str(davit.base / source), "options": ["rbind"]}
+             for path, source in (("/vol", "one"), ("/file", "one/who"))]
+    davit.launch("a", SLEEP, rootfs, mounts=[*spec([])["mounts"], *binds])
+    image = davit.call("tasks.checkpoint", container_id="a", options={"exit": True})["image"]
+    davit.call("tasks.delete", container_id="a")
+    return image
+
+
+@pytest.mark.parametrize("path,source,words", [
+    ("/nothing", "two", "no mount from outside at /nothing"),
+    ("/proc", "two", "no mount from outside at /proc"),
+    ("/vol", "two/who", "the mount at /vol is a folder"),
+    ("/file", "two", "the mount at /file is a file"),
+])
+def test_external_mounts_that_do_not_fit(davit, volume, path, source, words):
+    error = refused("invalid_argument", davit.call, "tasks.create", container_id="a", checkpoint=volume,
+                    options={"external_mounts": {path: str(davit.base / source)}})
+    assert words in error.message
+    nothing_left(davit, ["a"])
+
+
+def test_external_mounts(davit, volume):
+    davit.call("tasks.create", container_id="a", checkpoint=volume,
+               options={"external_mounts": {"/vol/": str(davit.base / "two"), "/file": str(davit.base / "two/who")}})
+    davit.call("tasks.start", container_id="a")
+    assert davit.exec("a", ["cat", "/vol/who", "/file"])[1] == "twotwo"
