@@ -3,21 +3,24 @@
  * tasks.checkpoint: whether a network namespace is as a new one
  *
  * criu's own dump of a network runs several programs and takes longer than that of a small container.
- * One that has nothing but the loopback, with its usual addresses and no rules, need not be dumped: a
- * restore makes a new one.
+ * One that has nothing but the loopback, as up as a new one's, with its usual addresses, routes and
+ * policies and no rules of filters, need not be dumped: a restore makes a new one.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/fib_rules.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -92,6 +95,97 @@ static int has_nft_tables(void)
 	return answer.h.nlmsg_type != NLMSG_ERROR;
 }
 
+#define LO_MTU 65536
+
+static bool is_usual_rule(const struct nlmsghdr *h)
+{
+	const struct fib_rule_hdr *rule = NLMSG_DATA(h);
+	const struct rtattr *a = (const void *)((const char *)rule + NLMSG_ALIGN(sizeof(*rule)));
+	int left = (int)NLMSG_PAYLOAD(h, NLMSG_ALIGN(sizeof(*rule)));
+	uint32_t table = rule->table, priority = 0;
+
+	for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+		if (a->rta_type == FRA_TABLE)
+			memcpy(&table, RTA_DATA(a), sizeof(table));
+		else if (a->rta_type == FRA_PRIORITY)
+			memcpy(&priority, RTA_DATA(a), sizeof(priority));
+		else if (a->rta_type != FRA_PROTOCOL && a->rta_type != FRA_SUPPRESS_PREFIXLEN)
+			return false;
+	}
+	return rule->action == FR_ACT_TO_TBL && !rule->src_len && !rule->dst_len && !rule->tos &&
+	       ((table == RT_TABLE_LOCAL && priority == 0) ||
+		(table == RT_TABLE_MAIN && priority == 32766) ||
+		(table == RT_TABLE_DEFAULT && priority == 32767) ||
+		/* multicast's for IPv6 */
+		(rule->family == RTNL_FAMILY_IP6MR && table == RT_TABLE_MAIN && priority == 32767));
+}
+
+/* Those that the kernel makes for the loopback's addresses by itself. */
+static bool is_usual_route(const struct nlmsghdr *h)
+{
+	const struct rtmsg *route = NLMSG_DATA(h);
+
+	return route->rtm_protocol == RTPROT_KERNEL;
+}
+
+/* Whether each answer to a dump is a usual one: 1, 0 or negative. At the first that is not it ends. */
+static int all_usual(uint16_t type, bool (*usual)(const struct nlmsghdr *h))
+{
+	struct {
+		struct nlmsghdr h;
+		struct rtmsg m;
+	} ask = {
+		.h = { .nlmsg_len = sizeof(ask),
+		       .nlmsg_type = type,
+		       .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		.m = { .rtm_family = AF_UNSPEC },
+	};
+	CLEANUP_CLOSE int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	union {
+		struct nlmsghdr h;
+		char room[32768];
+	} answer;
+
+	if (fd < 0 || send(fd, &ask, sizeof(ask), 0) < 0)
+		return -errno;
+	for (;;) {
+		ssize_t got = recv(fd, &answer, sizeof(answer), 0);
+		unsigned n = (unsigned)got;
+
+		if (got < 0)
+			return -errno;
+		for (struct nlmsghdr *h = &answer.h; NLMSG_OK(h, n); h = NLMSG_NEXT(h, n)) {
+			if (h->nlmsg_type == NLMSG_DONE)
+				return 1;
+			if (h->nlmsg_type == NLMSG_ERROR)
+				return -EBADMSG;
+			if (!usual(h))
+				return 0;
+		}
+	}
+}
+
+/* As a new one that is up. */
+static int is_usual_lo(void)
+{
+	struct ifreq up = { .ifr_name = "lo" }, mtu = { .ifr_name = "lo" };
+	CLEANUP_CLOSE int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || ioctl(fd, SIOCGIFFLAGS, &up) < 0 || ioctl(fd, SIOCGIFMTU, &mtu) < 0)
+		return -errno;
+	return up.ifr_flags & IFF_UP && mtu.ifr_mtu == LO_MTU;
+}
+
+/* Its loopback, routes and policies. 1, 0 or negative */
+static int is_usual(void)
+{
+	int r = is_usual_lo();
+
+	if (r > 0)
+		r = all_usual(RTM_GETROUTE, is_usual_route);
+	return r > 0 ? all_usual(RTM_GETRULE, is_usual_rule) : r;
+}
+
 /* A thread, since it enters the namespace. */
 static void *look_thread(void *arg)
 {
@@ -120,7 +214,10 @@ static void *look_thread(void *arg)
 	if_freenameindex(names);
 	/* rules are a reason to have one's own */
 	l->empty &= !says("ip_tables_names") && !says("ip6_tables_names");
-	r = has_nft_tables();
+	r = is_usual();
+	l->empty &= r > 0;
+	if (r >= 0)
+		r = has_nft_tables();
 	l->err = r < 0 ? -r : 0;
 	l->nft = r > 0;
 	l->empty &= !r;

@@ -321,3 +321,35 @@ def test_external_mounts(davit, volume):
                options={"external_mounts": {"/vol/": str(davit.base / "two"), "/file": str(davit.base / "two/who")}})
     davit.call("tasks.start", container_id="a")
     assert davit.exec("a", ["cat", "/vol/who", "/file"])[1] == "twotwo"
+
+
+# networks
+
+
+@pytest.mark.parametrize("change,look", [
+    ("ip route add blackhole 10.1.0.0/16", "ip route show"),
+    ("ip rule add from 1.2.3.4 table 77", "ip rule show"),
+    ("ip link set lo mtu 1400", "ip -o link show lo"),
+    ("ip link set lo down", "ip -br link show lo"),
+])
+def test_loopback_that_was_changed(davit, rootfs, criu, change, look):
+    """A network with the loopback alone is restored with what has become of it."""
+    def inside(pid, command):
+        return subprocess.run(["nsenter", "-t", str(pid), "-n", *command.split()], check=True, capture_output=True, text=True).stdout
+
+    pid = davit.launch("a", SLEEP, rootfs)
+    new = inside(pid, look)
+    inside(pid, change)
+    before = inside(pid, look)
+    assert before != new
+    image = davit.call("tasks.checkpoint", container_id="a", options={"exit": True})["image"]
+    davit.call("tasks.delete", container_id="a")
+    davit.call("tasks.create", container_id="a", checkpoint=image)
+    assert inside(davit.call("tasks.start", container_id="a")["pid"], look) == before
+
+
+def test_plain_loopback_is_made_anew(davit, rootfs, criu):
+    """The usual one takes no dump of the network."""
+    davit.launch("a", SLEEP, rootfs)
+    davit.call("tasks.checkpoint", container_id="a", options={"exit": True, "image_path": str(davit.base / "images")})
+    assert '"network":"empty"' in (davit.base / "images/davit-checkpoint.json").read_text().replace(" ", "")
