@@ -3,8 +3,8 @@
  * criu's action script
  *
  * The socket takes one connection. What comes is one line, the pid; what goes back is one byte, '0'
- * for success. The script's shell decides about the stage, since starting a whole davit for each of
- * criu's eight stages would cost more than a small dump.
+ * for success. Where there is no small program for the machine (hook_program.c), a shell decides about
+ * the stage, since starting a whole davit for each of criu's eight would cost more than a small dump.
  */
 #include "checkpoint/hook.h"
 
@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "checkpoint/hook_program.h"
 #include "util/cleanup.h"
 #include "util/fd.h"
 
@@ -42,19 +43,17 @@ static int quote(FILE *to, const char *text)
 	return fputc('\'', to);
 }
 
-int hook_script_write(const char *folder, const char *davit, const char *stage, struct fault *f)
+static int shell_script_write(const char *path, const char *folder, const char *davit,
+			      const char *stage, struct fault *f)
 {
-	CLEANUP_FREE char *path = NULL, *text = NULL;
+	CLEANUP_FREE char *text = NULL;
 	CLEANUP_CLOSE int fd = -1;
 	size_t size;
 	FILE *to = open_memstream(&text, &size);
 	int r;
 
-	if (!to || asprintf(&path, "%s/" HOOK_SCRIPT, folder) < 0) {
-		if (to)
-			fclose(to);
+	if (!to)
 		return fault_sys(f, ENOMEM, "write", HOOK_SCRIPT);
-	}
 	fprintf(to, "#!/bin/sh\n[ \"$CRTOOLS_SCRIPT_ACTION\" = %s ] || exit 0\nexec ", stage);
 	quote(to, davit);
 	fputs(" criu-hook ", to);
@@ -66,6 +65,20 @@ int hook_script_write(const char *folder, const char *davit, const char *stage, 
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
 	r = fd < 0 ? -errno : fd_write_all(fd, text, size);
 	return r < 0 ? fault_sys(f, -r, "write", path) : 0;
+}
+
+int hook_script_write(const char *folder, const char *davit, const char *stage, struct fault *f)
+{
+	CLEANUP_FREE char *path = NULL, *socket_path = NULL;
+	int r;
+
+	if (asprintf(&path, "%s/" HOOK_SCRIPT, folder) < 0 ||
+	    asprintf(&socket_path, "%s/" HOOK_SOCKET, folder) < 0)
+		return fault_sys(f, ENOMEM, "write", HOOK_SCRIPT);
+	r = hook_program_write(path, socket_path, stage, f);
+	if (!r)
+		return shell_script_write(path, folder, davit, stage, f);
+	return r < 0 ? r : 0;
 }
 
 static void drop_event(struct hook_point *h)

@@ -2,10 +2,11 @@
 /*
  * criu's action script: criu is held at a stage until davit has decided
  *
- * criu runs the script at each stage of a dump or restore and waits for its end. The script is a few
- * lines of shell; at the one stage that matters it becomes `davit criu-hook FOLDER`, which connects to
- * a socket in the work folder, says which process it is about, and waits for the answer. A daemon
- * that dies closes the socket, and the hook fails: criu then undoes what it did.
+ * criu runs the script at each stage of a dump or restore and waits for its end. At the one stage
+ * that matters the script connects to a socket in the work folder, says which process it is about, and
+ * waits for the answer: a tiny program does that, or elsewhere some lines of shell that become
+ * `davit criu-hook FOLDER`. A daemon that dies closes the socket, and the hook fails: criu then
+ * undoes what it did.
  */
 #pragma once
 
@@ -16,11 +17,11 @@
 #include "util/fault.h"
 
 #define HOOK_SOCKET "hook.sock"
-#define HOOK_SCRIPT "hook.sh"
+#define HOOK_SCRIPT "hook"
 
 struct hook_point;
 /*
- * Writes FOLDER/hook.sh, which acts at `stage` ("post-dump", "post-restore"). davit: absolute path of
+ * Writes FOLDER/hook, which acts at `stage` ("post-dump", "post-restore"). davit: absolute path of
  * the program. Blocks for a moment.
  */
 int hook_script_write(const char *folder, const char *davit, const char *stage, struct fault *f);
