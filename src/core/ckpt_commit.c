@@ -177,23 +177,6 @@ static struct checkpoint_blob *sorted_blobs(struct ckpt *ck)
 	return v;
 }
 
-/* The record beside criu's own files, for a later restore from the folder. */
-static int write_folder(struct ckpt *ck, struct fault *f)
-{
-	CLEANUP_FREE char *text = NULL, *path = NULL;
-	CLEANUP_CLOSE int fd = -1;
-	size_t size;
-	int r = ckpt_record_write(&ck->record, &text, &size);
-
-	if (r < 0 || asprintf(&path, "%s/" CHECKPOINT_RECORD_FILE, ck->o.image_path) < 0) {
-		path = NULL;
-		return fault_sys(f, ENOMEM, "write the record into", ck->o.image_path);
-	}
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	r = fd < 0 ? -errno : fd_write_all(fd, text, size);
-	return r < 0 ? fault_sys(f, -r, "write", path) : 0;
-}
-
 int ckpt_commit(struct ckpt *ck)
 {
 	CLEANUP_FREE struct checkpoint_blob *blobs = NULL;
@@ -210,9 +193,9 @@ int ckpt_commit(struct ckpt *ck)
 	ck->record.stats = stats_json(&s, ck->has_stats_dump ? &ck->stats_dump : NULL);
 	blobs = sorted_blobs(ck);
 	if (!ck->record.stats || !blobs)
-		return fault_sys(&ck->fault, ENOMEM, "write the checkpoint of", ck->id);
+		return fault_sys(&ck->job_fault, ENOMEM, "write the checkpoint of", ck->id);
 	if (ck->o.image_path)
-		return write_folder(ck, &ck->fault);
+		return ckpt_folder_commit(ck, &ck->job_fault);
 	w.blobs = blobs;
 	return checkpoint_image_write(&ck->call, &w, &ck->index, &ck->image_name, &ck->descriptors,
 				      &ck->n_descriptors);
@@ -225,6 +208,8 @@ void ckpt_undo_commit(struct ckpt *ck)
 
 	c.f = &f;
 	c.cancel = NULL;
+	if (ck->o.image_path)
+		ckpt_folder_drop(ck);
 	if (ck->image_name && image_delete(&c, ck->image_name) < 0)
 		log_error("the image %s of a failed checkpoint cannot be removed: %s",
 			  ck->image_name, f.message);

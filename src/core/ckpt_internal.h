@@ -59,6 +59,8 @@ struct ckpt { /* one checkpoint being taken */
 	enum stdio_kind stdio_kinds[3];
 	bool has_terminal, paused;
 	char *freezer; /* folder; NULL */
+	int folder; /* image_path, when it is ours to write to; -1 */
+	bool folder_made;
 
 	/* the store's side */
 	struct store_call call;
@@ -74,7 +76,9 @@ struct ckpt { /* one checkpoint being taken */
 	struct criu_run *run;
 	struct capture *capture;
 	struct hook_point *hook;
-	struct event *overdue; /* NULL until criu has sent all */
+	struct event *overdue; /* NULL: nobody is waited for, or a capture watches */
+	int64_t overdue_ns; /* without progress */
+	uint64_t overdue_seen; /* of it, at the last look */
 	struct ckpt_record record;
 	bool wants_hook, at_hook; /* at_hook: criu is held */
 	bool drained, diff_done, sealed, committed; /* steps that are done */
@@ -93,6 +97,8 @@ struct ckpt { /* one checkpoint being taken */
 
 	/* how it ended */
 	struct fault fault; /* code 0: well so far */
+	struct fault job_fault; /* of the job under way: its worker's until it is done */
+	bool job_failed;
 	int result;
 	int64_t began, phase_at[CKPT_PHASES], released_at, ended_at;
 	char *image_name;
@@ -132,6 +138,12 @@ int ckpt_diff_wanted(struct ckpt *ck, bool *wanted, struct fault *f);
 int ckpt_diff_copy(struct ckpt *ck, struct fault *f);
 /* The copy becomes a layer in the content store. */
 int ckpt_diff_pack(struct ckpt *ck, struct fault *f);
+
+/* ---- ckpt_folder.c, on a worker: image_path */
+int ckpt_folder_open(struct ckpt *ck,
+		     struct fault *f); /* made, or FAULT_ALREADY_EXISTS unless it is empty */
+int ckpt_folder_commit(struct ckpt *ck, struct fault *f); /* durable, with the record */
+void ckpt_folder_drop(struct ckpt *ck); /* of one that failed: what is in it goes */
 
 /* ---- ckpt_commit.c */
 int ckpt_commit(struct ckpt *ck); /* on a worker */

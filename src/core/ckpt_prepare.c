@@ -365,22 +365,37 @@ static int check_links(struct ckpt *ck, struct fault *f)
 	return -EINVAL;
 }
 
+/* Those of an earlier dump into the same folder: criu writes its own when all is over. */
+static int forget_stats(struct ckpt *ck, struct fault *f)
+{
+	CLEANUP_FREE char *path = NULL;
+
+	if (!ck->o.work_path)
+		return 0;
+	if (asprintf(&path, "%s/" STATS_DUMP_FILE, ck->o.work_path) < 0) {
+		path = NULL;
+		return fault_sys(f, ENOMEM, "look into", ck->o.work_path);
+	}
+	return unlink(path) < 0 && errno != ENOENT ? fault_sys(f, errno, "remove", path) : 0;
+}
+
 int ckpt_prepare(struct ckpt *ck)
 {
 	CLEANUP_FREE char *text = NULL, *mountinfo = NULL;
 	CLEANUP(spec_freep) struct spec *spec = NULL;
-	struct fault *f = &ck->fault;
+	struct fault *f = &ck->job_fault;
 	uint64_t outside = 0;
 	size_t size;
 	int r;
 
 	ck->phase_at[CKPT_PREPARE] = clock_mono();
 	r = check_links(ck, f);
-	if (r < 0)
-		return r;
-	if (ck->o.image_path && mkdir(ck->o.image_path, 0700) < 0 && errno != EEXIST)
-		return fault_sys(f, errno, "make the folder", ck->o.image_path);
-	r = criu_run_open(ck->run, ck->d, f);
+	if (!r && ck->o.image_path)
+		r = ckpt_folder_open(ck, f);
+	if (!r)
+		r = forget_stats(ck, f);
+	if (!r)
+		r = criu_run_open(ck->run, ck->d, f);
 	if (r < 0)
 		return r;
 	if (!ck->o.image_path) {

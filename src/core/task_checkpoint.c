@@ -46,6 +46,8 @@
 #include "util/fd.h"
 #include "util/log.h"
 
+#define SLOW_DISK (4u << 20) /* bytes a second of one that is not stuck */
+
 static void settle(struct ckpt *ck);
 static void fail(struct ckpt *ck, const struct fault *f);
 
@@ -67,6 +69,7 @@ static void release(struct ckpt *ck)
 	store_events_clear(&ck->events);
 	pthread_mutex_destroy(&ck->lock);
 	fd_close(&ck->diff_fd);
+	fd_close(&ck->folder);
 	free(ck->descriptors);
 	free(ck->blobs);
 	free(ck->labels);
@@ -84,7 +87,7 @@ static void release(struct ckpt *ck)
 	free(ck);
 }
 
-/* On a worker: the lease and the copy go, whatever came of it. */
+/* On a worker: the lease and the copy go, whatever came of it; of a failed one all. */
 static void finish_run(struct worker_job *job)
 {
 	struct ckpt *ck = container_of(job, struct ckpt, job);
@@ -92,6 +95,8 @@ static void finish_run(struct worker_job *job)
 	struct store_call c = ck->call;
 
 	c.f = &f;
+	if (ck->result < 0)
+		ckpt_folder_drop(ck);
 	if (ck->diff_name)
 		snapshot_aside_drop(&c, ck->snapshotter, ck->diff_name);
 	if (ck->held)
@@ -112,41 +117,89 @@ static void finish_done(struct worker_job *job)
 }
 
 /*
- * criu has sent all, and nothing is left for it to do but to go on to its hook, or to let the tasks go. A
- * capture watches over its streams alone.
+ * A capture watches over its streams alone. What is waited for besides is watched here: a criu that writes
+ * a folder, or has nothing left to do but to reach its hook or let the tasks go; and the store, while
+ * criu is held for it. It is overdue when nothing has moved for the time: criu's processor time, or the
+ * bytes that were written.
  */
+static uint64_t moved(struct ckpt *ck)
+{
+	struct capture_stats stats = ck->capture_stats;
+	struct timespec used = { 0 };
+	clockid_t clock;
+
+	if (ck->at_hook) {
+		if (ck->capture)
+			capture_get_stats(ck->capture, &stats);
+		return stats.bytes_out;
+	}
+	/* not reaped yet, since it has not ended for us */
+	if (ck->run->pid > 0 && clock_getcpuclockid(ck->run->pid, &clock) == 0)
+		(void)clock_gettime(clock, &used);
+	return (uint64_t)used.tv_sec * CLOCK_NS_PER_SEC + (uint64_t)used.tv_nsec;
+}
+
+static void on_overdue(evutil_socket_t fd, short what, void *user);
+
+static void watch(struct ckpt *ck, int64_t ns)
+{
+	struct timeval tv = { .tv_sec = ns / CLOCK_NS_PER_SEC,
+			      .tv_usec = ns % CLOCK_NS_PER_SEC / 1000 };
+
+	if (ck->overdue)
+		event_free(ck->overdue);
+	ck->overdue = NULL;
+	if (!ns)
+		return;
+	ck->overdue_ns = ns;
+	ck->overdue_seen = moved(ck);
+	ck->overdue = evtimer_new(ck->d->base, on_overdue, ck);
+	if (!ck->overdue || event_add(ck->overdue, &tv) < 0)
+		log_warn("no memory to watch over the checkpoint of %s/%s", ck->ns, ck->id);
+}
+
+static void expect_criu(struct ckpt *ck, bool on)
+{
+	watch(ck, on && !ck->criu_over ? ck->o.stall_ns : 0);
+}
+
+/* A disk that is asked for all of it at once says nothing until it has it. */
+static void expect_store(struct ckpt *ck)
+{
+	int64_t slow = (int64_t)(ck->capture_stats.bytes_out / SLOW_DISK) * CLOCK_NS_PER_SEC;
+
+	watch(ck, ck->o.stall_ns ? ck->o.stall_ns + slow : 0);
+}
+
 static void on_overdue(evutil_socket_t fd, short what, void *user)
 {
 	struct ckpt *ck = user;
+	long long ms = (long long)(ck->overdue_ns / 1000000);
 	struct fault f;
 
 	(void)fd;
 	(void)what;
+	if (moved(ck) != ck->overdue_seen) {
+		watch(ck, ck->overdue_ns);
+		return;
+	}
 	if (ck->final) {
 		/* it has been answered: there is nothing left to close, only criu itself */
 		criu_run_hurry(ck->run);
 		return;
 	}
-	fault_set(&f, FAULT_DEADLINE_EXCEEDED, 0,
-		  "criu has sent all, but does not end: no progress for %lld ms",
-		  (long long)(ck->o.stall_ns / 1000000));
+	if (ck->at_hook)
+		fault_set(&f, FAULT_DEADLINE_EXCEEDED, 0,
+			  "the checkpoint is being written, but there was no progress for %lld ms",
+			  ms);
+	else if (ck->o.image_path)
+		fault_set(&f, FAULT_DEADLINE_EXCEEDED, 0,
+			  "criu has made no progress for %lld ms: the dump was given up", ms);
+	else
+		fault_set(&f, FAULT_DEADLINE_EXCEEDED, 0,
+			  "criu has sent all, but does not end: no progress for %lld ms", ms);
 	fail(ck, &f);
 	settle(ck);
-}
-
-static void expect_criu(struct ckpt *ck, bool on)
-{
-	struct timeval tv = { .tv_sec = ck->o.stall_ns / CLOCK_NS_PER_SEC,
-			      .tv_usec = ck->o.stall_ns % CLOCK_NS_PER_SEC / 1000 };
-
-	if (ck->overdue)
-		event_free(ck->overdue);
-	ck->overdue = NULL;
-	if (!on || ck->criu_over || !ck->o.stall_ns)
-		return;
-	ck->overdue = evtimer_new(ck->d->base, on_overdue, ck);
-	if (!ck->overdue || event_add(ck->overdue, &tv) < 0)
-		log_warn("no memory to watch over criu (pid %d)", (int)ck->run->pid);
 }
 
 static void criu_go_on(struct ckpt *ck)
@@ -251,7 +304,7 @@ static void commit_run(struct worker_job *job)
 	if (!r)
 		r = ckpt_commit(ck);
 	else
-		ck->fault = f;
+		ck->job_fault = f;
 	ck->committed = !r;
 }
 
@@ -260,10 +313,8 @@ static void commit_done(struct worker_job *job)
 	struct ckpt *ck = container_of(job, struct ckpt, job);
 
 	ck->committing = false;
-	if (!ck->committed) {
-		ck->result = -1;
-		give_up(ck);
-	}
+	if (!ck->committed)
+		fail(ck, &ck->job_fault);
 	settle(ck);
 }
 
@@ -330,8 +381,8 @@ static void diff_run(struct worker_job *job)
 
 	ck->phase_at[CKPT_DIFF] = clock_mono();
 	if (ckpt_diff_copy(ck, &f) < 0) {
-		ck->fault = f;
-		ck->result = -1;
+		ck->job_fault = f;
+		ck->job_failed = true;
 	}
 }
 
@@ -341,8 +392,8 @@ static void diff_done(struct worker_job *job)
 
 	ck->committing = false;
 	ck->diff_done = true;
-	if (ck->result < 0)
-		give_up(ck);
+	if (ck->job_failed)
+		fail(ck, &ck->job_fault);
 	settle(ck);
 }
 
@@ -362,8 +413,10 @@ static void at_hook(struct ckpt *ck)
 		criu_go_on(ck);
 	} else if (!ck->sealed) {
 		seal(ck);
+		expect_store(ck);
 	} else {
 		start_job(ck, commit_run, commit_done);
+		expect_store(ck);
 	}
 }
 
@@ -485,6 +538,8 @@ static void on_criu_started(void *user, const struct fault *f)
 	if (f) {
 		ck->criu_over = true;
 		fail(ck, f);
+	} else if (ck->o.image_path && !ck->result && !ck->at_hook) {
+		expect_criu(ck, true);
 	}
 	settle(ck);
 }
@@ -514,9 +569,9 @@ static int start_dump(struct ckpt *ck, struct fault *f)
 		e = hook_point_new(&ck->hook, d->base, ck->run->dir, on_hook, ck, f);
 	if (e < 0)
 		return e;
-	/* criu writes the files itself: nothing is to be drained or sealed */
+	/* criu writes the files itself: nothing is to be drained or sealed, and a layer has no place there */
 	if (ck->o.image_path)
-		ck->drained = ck->sealed = true;
+		ck->drained = ck->sealed = ck->diff_done = true;
 	ck->run->started = on_criu_started;
 	ck->run->ended = on_criu_ended;
 	ck->run->user = ck;
@@ -530,12 +585,9 @@ static void prepare_run(struct worker_job *job)
 {
 	struct ckpt *ck = container_of(job, struct ckpt, job);
 
-	if (ckpt_prepare(ck) < 0) {
-		ck->result = -1;
-		if (!ck->fault.code)
-			fault_set(&ck->fault, FAULT_INTERNAL, 0,
-				  "the checkpoint cannot be prepared");
-	}
+	ck->job_failed = ckpt_prepare(ck) < 0;
+	if (ck->job_failed && !ck->job_fault.code)
+		fault_set(&ck->job_fault, FAULT_INTERNAL, 0, "the checkpoint cannot be prepared");
 }
 
 static void prepare_done(struct worker_job *job)
@@ -544,10 +596,12 @@ static void prepare_done(struct worker_job *job)
 	struct fault f = { 0 };
 
 	ck->committing = false;
-	if (!ck->result && start_dump(ck, &f) < 0)
+	if (!ck->result && !ck->job_failed && start_dump(ck, &f) < 0)
 		fail(ck, &f);
-	if (ck->result < 0 && !ck->starting)
+	if (!ck->starting)
 		ck->criu_over = true;
+	if (ck->job_failed)
+		fail(ck, &ck->job_fault);
 	settle(ck);
 }
 
@@ -606,12 +660,9 @@ static bool fill(struct ckpt *ck, struct ipc_request *req)
 		.lease = ck->lease,
 		.events = &ck->events,
 		.cancel = &ck->cancel,
-		.f = &ck->fault,
+		.f = &ck->job_fault,
 	};
-	/*
-	 * `exit` alone with a plain folder needs no hook: criu itself has written and the task may go
-	 */
-	ck->wants_hook = !ck->o.image_path && (ck->o.exit || *ck->snapshot_key);
+	ck->wants_hook = ck->o.exit || (*ck->snapshot_key && !ck->o.image_path);
 	return true;
 }
 
@@ -687,11 +738,14 @@ void task_method_checkpoint(struct ipc_request *req, void *user)
 	ck->t = t;
 	ck->o = o;
 	ck->diff_fd = -1;
+	ck->folder = -1;
 	ck->began = clock_mono();
 	pthread_mutex_init(&ck->lock, NULL);
 	store_events_init(&ck->events);
 	ckpt_record_init(&ck->record);
 	ck->run = calloc(1, sizeof(*ck->run));
+	if (ck->run)
+		ck->run->d = d; /* it may be given up before it is opened */
 	if (!ck->run || !fill(ck, req)) {
 		free(ck->run);
 		release(ck);

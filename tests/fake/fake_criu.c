@@ -150,7 +150,6 @@ static int fake_dump(struct fake *k)
 			pages += k->images[j].size / 4096;
 	stats[4] = pages + 100;
 	stats[6] = pages;
-	fake_stats(k, "stats-dump", 1, stats, 14);
 	fake_stage(k, "post-dump");
 	if (fake_is(k, "hang_end"))
 		fake_hang(k);
@@ -163,6 +162,7 @@ static int fake_dump(struct fake *k)
 	fake_tree_release(k, &tree, !k->leave_running);
 	if (fake_is(k, "hang_after"))
 		fake_hang(k);
+	fake_stats(k, "stats-dump", 1, stats, 14);
 	fake_log(k, "Dumping finished successfully");
 	fake_trace(k, "end 0");
 	return 0;

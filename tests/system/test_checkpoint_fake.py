@@ -21,6 +21,8 @@ from lib.rpc import RpcError
 FAKE = Path(os.environ.get("DAVIT_FAKE_CRIU") or CHECKOUT / "zig-out/test/fake_criu")
 BROKE_OFF = "criu closed its streams before its images were complete"
 SECOND = 10**9
+MANY = ["seccomp.img", "files.img 1500", "ids-1.img", "core-1.img", "mm-1.img 900", "mountpoints-12.img", "pstree.img"]  # small files
+COUNTS = "i=0; while :; do i=$((i+1)); echo $i >/count.new; mv /count.new /count; sleep 0.02; done"
 
 
 class Fake:
@@ -68,8 +70,7 @@ def davit(fake):
 @pytest.fixture
 def task(davit, rootfs):
     """A running container, c, that counts; its pid."""
-    program = "i=0; while :; do i=$((i+1)); echo $i >/count.new; mv /count.new /count; sleep 0.02; done"
-    return davit.launch("c", ["sh", "-c", program], rootfs)
+    return davit.launch("c", ["sh", "-c", COUNTS], rootfs)
 
 
 class Ground:
@@ -172,6 +173,104 @@ def test_folder(davit, fake, ground, tmp_path):
     assert {"inventory.img", "pages-1.img", "core-1.img"} <= set(os.listdir(folder))
     assert "--stream" not in fake.args()
     ground.check()
+    # what is in it would be taken for images of the next
+    fake.order()
+    error = refused("already_exists", checkpoint, davit, options={"image_path": str(folder), "exit": True})
+    assert "is not empty" in error.message and fake.trace() == []
+    ground.check()
+
+
+def test_folder_and_exit(davit, fake, ground, tmp_path):
+    """The record is there before criu ends the task."""
+    folder = tmp_path / "dump"
+    fake.order("fault hang_end")
+    checkpoint(davit, options={"image_path": str(folder), "exit": True, "stall_timeout": SECOND // 2})
+    assert {"inventory.img", "davit-checkpoint.json"} <= set(os.listdir(folder))
+    assert davit.call("tasks.wait", container_id="c")["exit_status"] == 137
+    assert "stage post-dump 0" in fake.trace()
+    davit.remove("c")
+
+
+@pytest.mark.parametrize("exit", [False, True])
+def test_folder_cannot_be_written(davit, fake, ground, tmp_path, exit):
+    """There is room for criu's files and for no record: the task runs on, and what there is goes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={2 * 4096}", "tmpfs", disk], check=True)
+    try:
+        error = dump_fails(davit, fake, ground, "resource_exhausted", "image core-1.img", "image inventory.img",
+                           options={"image_path": str(disk / "dump"), "exit": exit})
+        assert "davit-checkpoint.json" in error.message, error
+        assert os.listdir(disk) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("fault", ["stall_pipe pages-1.img 5000000", "hang_end"])
+def test_folder_stalls(davit, fake, ground, tmp_path, fault):
+    """Nobody reads from criu, but it is watched over all the same, and killed: nothing else reaches it."""
+    error = dump_fails(davit, fake, ground, "deadline_exceeded", "fault " + fault,
+                       options={"image_path": str(tmp_path / "dump"), "stall_timeout": SECOND // 2})
+    assert "criu has made no progress for 500 ms" in error.message, error
+    assert not (tmp_path / "dump").exists()
+
+
+def test_work_folder(davit, fake, ground, tmp_path):
+    """The statistics in it are of the dump before: criu writes its own when it has ended the task."""
+    options = {"work_path": str(tmp_path)}
+    assert checkpoint(davit, name="one", options=options)["stats"]["pages"] == 2305
+    assert (tmp_path / "stats-dump").exists()
+    fake.order(*("image " + line for line in [*MANY, "pages-1.img 8192", "inventory.img"]))
+    made = checkpoint(davit, name="two", options={**options, "exit": True})
+    assert made["stats"]["pages"] == 2 and made["stats"]["frozen_us"] <= made["stats"]["total_us"]
+    davit.call("tasks.wait", container_id="c")
+    davit.remove("c")
+
+
+@pytest.fixture
+def frozen_disk(tmp_path):
+    """A file system for the store that can be made to hang: a folder, freeze, thaw."""
+    image, folder = tmp_path / "disk.img", tmp_path / "disk"
+    folder.mkdir()
+    with open(image, "wb") as f:
+        f.truncate(64 << 20)
+    if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze"):
+        pytest.skip("mkfs.ext4 and fsfreeze are needed")
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, folder], capture_output=True).returncode:
+        pytest.skip("there are no loop devices")
+    state = {"frozen": False}
+
+    def freeze(on):
+        if on != state["frozen"]:
+            subprocess.run(["fsfreeze", "-f" if on else "-u", folder], check=True)
+        state["frozen"] = on
+    yield folder, freeze
+    freeze(False)
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_store_hangs(frozen_disk, fake, make_davit, rootfs):
+    """With exit criu is held until all is durable: not for ever, when the disk does not answer."""
+    folder, freeze = frozen_disk
+    davit = make_davit("--criu", fake.path, start=False)
+    davit.root = folder / "root"
+    davit.start()
+    davit.launch("c", ["sh", "-c", COUNTS], rootfs)
+    wait_for((rootfs / "count").exists)
+    ground = Ground(davit, rootfs)
+    # nothing is written to the store before all is read
+    fake.order("slow_us 100000", *("image " + line for line in [*MANY, "inventory.img"]))
+    pending = davit.send("tasks.checkpoint", container_id="c", options={"exit": True, "stall_timeout": SECOND})
+    wait_for(lambda: any(line.startswith("frozen") for line in fake.trace()))
+    freeze(True)
+    wait_for(lambda: "stage post-dump 1" in fake.trace(), what="the hook's end")
+    seen = ground.count.read_text()
+    wait_for(lambda: ground.count.read_text() not in ("", seen), what="the task's going on")
+    freeze(False)
+    error = refused("deadline_exceeded", pending.result)
+    assert "being written, but there was no progress" in error.message
+    ground.check()
 
 
 @pytest.mark.parametrize("compression", ["zstd", "none"])
@@ -236,9 +335,6 @@ def test_dump_asks_for_too_many_files(davit, fake, ground):
     error = dump_fails(davit, fake, ground, "resource_exhausted", "fault many core-1.img 70000")
     assert "65536 image files" in error.message
     works_again(davit, fake, ground)
-
-
-MANY = ["seccomp.img", "files.img 1500", "ids-1.img", "core-1.img", "mm-1.img 900", "mountpoints-12.img", "pstree.img"]
 
 
 def test_many_processes(davit, fake, ground, rootfs):
@@ -465,6 +561,20 @@ def test_checkpoint_is_cancelled(davit, fake, ground):
     refused("deadline_exceeded", checkpoint, davit, timeout=SECOND)
     ground.check(fds)
     works_again(davit, fake, ground)
+
+
+def test_checkpoint_is_cancelled_at_once(davit, fake, ground):
+    """Before criu was even looked for."""
+    for _ in range(30):
+        pending = davit.send("tasks.checkpoint", container_id="c")
+        davit.call("rpc.cancel", msgid=pending.msgid)
+        try:
+            davit.call("images.delete", name=pending.result()["image"])
+        except RpcError as error:
+            # failed_precondition: the one before is being cleared away
+            assert error.code in ("cancelled", "failed_precondition"), error
+    ground.before["folders"] = []
+    ground.check()
 
 
 def test_meanwhile(davit, fake, ground):
