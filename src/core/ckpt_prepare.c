@@ -365,6 +365,38 @@ static int check_links(struct ckpt *ck, struct fault *f)
 	return -EINVAL;
 }
 
+static int ignore_image(void *user, const struct image_info *info)
+{
+	(void)user;
+	(void)info;
+	return 0;
+}
+
+/* A name that cannot be had is told before the task is frozen for it; in the end it is looked at again. */
+static int check_name(struct ckpt *ck, struct fault *f)
+{
+	struct store_call c = ck->call;
+	int r;
+
+	if (!ck->name || ck->o.image_path)
+		return 0;
+	c.f = f;
+	r = image_check_name(&c, ck->name);
+	if (r < 0)
+		return r;
+	r = image_get(&c, ck->name, ignore_image, NULL);
+	if (r == -ENOENT && f->code == FAULT_NOT_FOUND) {
+		memset(f, 0, sizeof(*f));
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	fault_set(f, FAULT_ALREADY_EXISTS, 0, "the image '%.512s' exists in the namespace '%s'",
+		  ck->name, ck->ns);
+	fault_arg(f, "name");
+	return -EEXIST;
+}
+
 /* Those of an earlier dump into the same folder: criu writes its own when all is over. */
 static int forget_stats(struct ckpt *ck, struct fault *f)
 {
@@ -390,6 +422,8 @@ int ckpt_prepare(struct ckpt *ck)
 
 	ck->phase_at[CKPT_PREPARE] = clock_mono();
 	r = check_links(ck, f);
+	if (!r)
+		r = check_name(ck, f);
 	if (!r && ck->o.image_path)
 		r = ckpt_folder_open(ck, f);
 	if (!r)

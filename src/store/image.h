@@ -31,6 +31,8 @@ int image_update(struct store_call *c, const char *name, const struct oci_descri
 int image_put(struct store_call *c, const char *name, const struct oci_descriptor *target,
 	      const struct db_label *labels, size_t n, image_fn fn, void *user);
 int image_delete(struct store_call *c, const char *name); /* FAULT_NOT_FOUND */
+/* Names are shown on terminals: without control characters. FAULT_INVALID_ARGUMENT. */
+int image_check_name(struct store_call *c, const char *name);
 int image_get(struct store_call *c, const char *name, image_fn fn, void *user);
 int image_list(struct store_call *c, const char *after, image_fn fn, void *user);
 

@@ -35,8 +35,6 @@ struct lh_table *image_set_new(void);
 int image_set_add(struct lh_table *set, const char *text);
 
 /* ---- image.c */
-/* Names are shown on terminals: without control characters. FAULT_INVALID_ARGUMENT. */
-int image_check_name(struct store_call *c, const char *name);
 /* An image's target, to be cleared. FAULT_NOT_FOUND. */
 int image_target(struct store_call *c, const char *name, struct oci_descriptor *target);
 struct image_new {

@@ -180,6 +180,17 @@ def test_folder(davit, fake, ground, tmp_path):
     ground.check()
 
 
+def test_name_that_cannot_be_had(davit, fake, ground):
+    """It is told before criu is started."""
+    checkpoint(davit, name="one")
+    ground.before["images"] = ["one"]
+    for name, code in [("one", "already_exists"), ("", "invalid_argument"), ("a\nb", "invalid_argument")]:
+        fake.order()
+        refused(code, checkpoint, davit, name=name)
+        assert fake.trace() == []
+    ground.check()
+
+
 def test_folder_and_exit(davit, fake, ground, tmp_path):
     """The record is there before criu ends the task."""
     folder = tmp_path / "dump"
