@@ -73,6 +73,17 @@ def task(davit, rootfs):
     return davit.launch("c", ["sh", "-c", COUNTS], rootfs)
 
 
+def fd_count(davit):
+    """Open fds of the reactor, without the store's readers, of which there are as many as were at it at once."""
+    count, folder = 0, f"/proc/{davit.info['pid']}/fd"
+    for fd in os.listdir(folder):
+        try:
+            count += not os.readlink(f"{folder}/{fd}").startswith(f"{davit.root}/meta.db")
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return count
+
+
 class Ground:
     """What must be the same again after a failure."""
 
@@ -102,7 +113,7 @@ class Ground:
         """The task runs on, and nothing is left."""
         wait_for(lambda: self.look() == self.before, what=f"{self.before}, but there is {self.look()}, which")
         if fds is not None:
-            wait_for(lambda: self.davit.fd_count() <= fds, what=f"{fds} fds or fewer, of {self.davit.fd_count()},")
+            wait_for(lambda: fd_count(self.davit) <= fds, what=f"{fds} fds or fewer, of {fd_count(self.davit)},")
         assert self.davit.status(id)["status"] == "running"
         seen = self.count.read_text()
         wait_for(lambda: self.count.read_text() not in ("", seen), what="the task's going on")
@@ -129,7 +140,7 @@ def settled_fds(davit):
     """Open fds once a checkpoint was made: pools, the namespace for criu."""
     checkpoint(davit, name="first")
     davit.call("images.delete", name="first", sync=True)
-    return wait_for(davit.fd_count)
+    return fd_count(davit)
 
 
 # ---- all goes well
@@ -705,7 +716,7 @@ def restores_again(davit, fake, ground):
 
 def test_restore_breaks_the_protocol(davit, fake, ground, image):
     restores_again(davit, fake, ground)
-    fds = davit.fd_count()
+    fds = fd_count(davit)
     for fault, words in BROKEN:
         error = restore_fails(davit, fake, ground, "failed_precondition", "fault " + fault, "log My own words", fds=fds)
         assert words in error.message, (fault, error)
@@ -715,7 +726,7 @@ def test_restore_breaks_the_protocol(davit, fake, ground, image):
 
 def test_restore_fails(davit, fake, ground, image):
     restores_again(davit, fake, ground)
-    fds = davit.fd_count()
+    fds = fd_count(davit)
     for orders, code, words in [
         (["fault short_length"], "unknown", "criu ended with 1 and gave no reason"),
         (["fault short_body", "log Disk of clay"], "unknown", "criu says: Disk of clay"),
