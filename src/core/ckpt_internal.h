@@ -57,6 +57,7 @@ struct ckpt { /* one checkpoint being taken */
 	char *image, *snapshotter, *snapshot_key, *container_runtime;
 	struct labels *labels;
 	enum stdio_kind stdio_kinds[3];
+	uint64_t stdio_pipes[3]; /* inodes, or 0 */
 	bool has_terminal, paused;
 	char *freezer; /* folder; NULL */
 	int folder; /* image_path, when it is ours to write to; -1 */

@@ -212,7 +212,11 @@ static int find_stream(struct ckpt *ck, int n, const char *mountinfo, struct fau
 			ck->record.tty = NULL;
 		return ck->record.tty ? 0 : fault_sys(f, ENOMEM, "look at", path);
 	}
-	if (!strncmp(link, "pipe:[", 6)) {
+	/* what it was given: a shell has another file there while it runs its own commands with "> file" */
+	if (ck->stdio_pipes[n] && !ck->has_terminal) {
+		if (asprintf(&key, "pipe:[%llu]", (unsigned long long)ck->stdio_pipes[n]) < 0)
+			key = NULL;
+	} else if (!strncmp(link, "pipe:[", 6)) {
 		/* without a stream of ours it is one that the container has made itself */
 		key = ck->stdio_kinds[n] == STDIO_NONE ? strdup("") : strdup(link);
 	} else if (link[0] == '/') {

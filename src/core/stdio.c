@@ -13,10 +13,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "util/cleanup.h"
@@ -254,6 +256,16 @@ static int stdio_open_log_end(struct stdio_stream *st, int end, struct fault *f)
 	return 0;
 }
 
+/* 0: it is none, or one with a name. */
+static uint64_t pipe_inode(int fd)
+{
+	struct statfs fs;
+	struct stat st;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == PIPEFS_MAGIC && fstat(fd, &st) == 0 ? st.st_ino
+											 : 0;
+}
+
 static int stdio_open_stream(struct stdio *s, int which, struct fault *f)
 {
 	struct stdio_stream *st = &s->stream[which];
@@ -266,6 +278,7 @@ static int stdio_open_stream(struct stdio *s, int which, struct fault *f)
 		return stdio_open_fifo(s, which, f);
 	case STDIO_FD:
 		st->child = TAKE_FD(st->fd);
+		st->inode = pipe_inode(st->child);
 		return 0;
 	case STDIO_FILE:
 		fd = which ? open(st->path,

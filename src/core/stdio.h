@@ -23,7 +23,8 @@ struct stdio_stream {
 	int fd;
 	int child; /* what the process gets, after stdio_open; -1 for none */
 	int keeper; /* -1 for none */
-	uint64_t inode; /* of a log's pipe: by it a later daemon finds it again */
+	uint64_t
+		inode; /* of a pipe, a log's or a passed one: by it a later daemon, and a checkpoint, find it again; else 0 */
 	bool drained; /* the log thread has the pipe */
 	/* of an output FIFO: somebody has it open already, no keeper is needed */
 	bool client_there;

@@ -649,8 +649,10 @@ static bool fill(struct ckpt *ck, struct ipc_request *req)
 	ck->pid = ck->t->init.pid;
 	ck->blob = container_spec(c);
 	ck->has_terminal = ck->t->init.stdio.terminal;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		ck->stdio_kinds[i] = ck->t->init.stdio.stream[i].kind;
+		ck->stdio_pipes[i] = ck->t->init.stdio.stream[i].inode;
+	}
 	ck->paused = ck->t->init.state == PROCESS_PAUSED;
 	if (ck->paused && !(ck->freezer = cgroup_freezer_path(ck->t->cgroup)))
 		return false;

@@ -295,6 +295,26 @@ def test_passed_fds_and_none(davit, rootfs, criu):
     assert davit.status("d")["status"] == "running"
 
 
+def test_a_stream_that_is_aside(davit, rootfs, criu):
+    """While a shell has its output redirected, another file is where the container's stream was; it is found all the same."""
+    script = "while :; do { while [ ! -e /go ]; do sleep 0.02; done; rm /go; } >/aside; echo went; done"
+    out = Reader()
+    davit.launch("c", ["sh", "-c", script], rootfs, stdio={"stdout": Fd(out.write_fd)})
+    out.close_write()
+    wait_for((rootfs / "aside").exists, what="the redirection")
+    for _ in range(2):
+        out = Reader()
+        move(davit, stdout=Fd(out.write_fd))
+        out.close_write()
+        (rootfs / "go").touch()
+        wait_for(lambda: b"went" in out.data, what="a word from the restored")
+    # for good, it is the container's own affair
+    davit.launch("d", ["sh", "-c", "exec >/own; while :; do echo x; sleep 0.02; done"], rootfs, stdio={"stdout": "log:"})
+    wait_for((rootfs / "own").exists, what="its own file")
+    move(davit, "d", stdout="log:")
+    assert davit.status("d")["status"] == "running"
+
+
 # terminals
 
 
