@@ -9,8 +9,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ipc/request.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
+
+bool archive_place_given(struct ipc_request *req)
+{
+	const char *path = ipc_arg_str(req, "path");
+
+	if (!!path == ipc_has(req, "stream"))
+		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, path ? "stream" : "path",
+				path ? "either a path or a stream can be given, not both"
+				     : "neither a path nor a stream is given");
+	else if (path && *path != '/')
+		ipc_reply_error(
+			req, FAULT_INVALID_ARGUMENT, "path",
+			"'%s' is not absolute; the daemon has no folder of yours to begin at",
+			path);
+	else
+		return true;
+	return false;
+}
 
 static int failed(struct fault *f, int err, const char *step, const char *path)
 {

@@ -2,13 +2,21 @@
 /*
  * Archives at a path: where images and checkpoints are exported to and imported from
  *
- * For workers: all of it may block. Each fault names the argument "path".
+ * For workers, but for the first: all of it may block. Each fault names the argument "path".
  */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct fault;
+struct ipc_request;
+
+/*
+ * On the reactor: whether the arguments `path` (absolute) and `stream` name one place. False after
+ * answering.
+ */
+bool archive_place_given(struct ipc_request *req);
 
 /* What is read: a file or a folder; anything else might keep its opener waiting. *fd is the caller's. Negative with a fault. */
 int archive_source_open(const char *path, int *fd, struct fault *f);

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "checkpoint/images_check.h"
 #include "checkpoint/record.h"
 #include "checkpoint/serve.h"
 #include "store/image.h"
@@ -88,7 +89,8 @@ int checkpoint_folder_read(const char *path, struct checkpoint_read *out, struct
 /*
  * What criu's images would have criu do that no live container allows is refused: mounts of types or
  * sources that are none of the container's own, tasks without a mount namespace of their own. What
- * depends on the container's spec is asked for by checkpoint/images_check.h: ckpt_images_tasks,
- * ckpt_images_binds, ckpt_images_user_maps.
+ * depends on the container's spec is the caller's: *tasks is what the tasks need, and
+ * checkpoint/images_check.h has ckpt_images_binds and ckpt_images_user_maps.
  */
-int checkpoint_files_check(const struct checkpoint_read *r, struct fault *f);
+int checkpoint_files_check(const struct checkpoint_read *r, struct ckpt_tasks *tasks,
+			   struct fault *f);

@@ -477,16 +477,16 @@ int checkpoint_image_read(struct store_call *c, const char *name,
 	return r;
 }
 
-int checkpoint_files_check(const struct checkpoint_read *r, struct fault *f)
+int checkpoint_files_check(const struct checkpoint_read *r, struct ckpt_tasks *tasks,
+			   struct fault *f)
 {
-	struct ckpt_tasks tasks;
 	int e = ckpt_images_check(&r->files, r->has_record ? &r->record.mounts : NULL, f);
 
 	if (!e)
-		e = ckpt_images_tasks(&r->files, &tasks, f);
+		e = ckpt_images_tasks(&r->files, tasks, f);
 	if (e)
 		return e;
-	if (!(tasks.namespaces & CLONE_NEWNS))
+	if (!(tasks->namespaces & CLONE_NEWNS))
 		return fault_set(f, FAULT_FAILED_PRECONDITION, 0,
 				 "the checkpoint has a task in the mount namespace of who took it, "
 				 "which cannot be restored");

@@ -203,7 +203,7 @@ static int by_file(const void *a, const void *b)
 static int check(struct ckpt_incoming *g)
 {
 	struct checkpoint_read read = { .has_record = true };
-	int r;
+	struct ckpt_tasks tasks;
 
 	for (size_t i = 0; i < g->n_blobs; i++)
 		if ((i && !strcmp(g->blobs[i - 1].file, g->blobs[i].file)) ||
@@ -212,8 +212,7 @@ static int check(struct ckpt_incoming *g)
 					 "the checkpoint has the file %s twice", g->blobs[i].file);
 	read.record = g->record;
 	read.files = g->files;
-	r = checkpoint_files_check(&read, g->c->f);
-	return r;
+	return checkpoint_files_check(&read, &tasks, g->c->f);
 }
 
 static int write_image(struct ckpt_incoming *g, struct oci_descriptor *index, char **name)

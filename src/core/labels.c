@@ -134,6 +134,26 @@ int labels_update(struct labels *l, const msgpack_object *given, const char *con
 	return 0;
 }
 
+void labels_change(struct labels_change *c, const struct db_label *v, size_t n)
+{
+	size_t n_mask;
+	const char *const *mask = ipc_arg_strs(c->req, "mask", &n_mask);
+
+	c->result = labels_copy(&c->labels, v, n);
+	if (!c->result)
+		c->result = labels_update(&c->labels, ipc_arg(c->req, "labels"), mask, n_mask);
+}
+
+int labels_fault(int r, struct fault *f)
+{
+	if (r == -E2BIG)
+		fault_set(f, FAULT_RESOURCE_EXHAUSTED, 0, "more than %u labels", LIMIT_LABELS);
+	else
+		fault_sys(f, -r, "change", "labels");
+	fault_arg(f, "labels");
+	return r;
+}
+
 void labels_refuse(struct ipc_request *req, int r)
 {
 	if (r == -E2BIG)

@@ -33,6 +33,15 @@ int labels_set_mp(struct labels *l, const msgpack_object *map);
  */
 int labels_update(struct labels *l, const msgpack_object *given, const char *const *mask,
 		  size_t n_mask);
+/* The same with the arguments `mask` and `labels` of the request, to a copy of these. */
+struct labels_change {
+	struct ipc_request *req;
+	struct labels labels; /* to be cleared */
+	int result; /* 0, or as above */
+};
+void labels_change(struct labels_change *c, const struct db_label *v, size_t n);
+/* The fault of a negative result of the above; returns r. */
+int labels_fault(int r, struct fault *f);
 /* Answers what a negative result of the above means. */
 void labels_refuse(struct ipc_request *req, int r);
 const char *labels_get(const struct db_label *v, size_t n, const char *key); /* NULL for none */

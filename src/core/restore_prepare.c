@@ -187,10 +187,8 @@ static int check(struct restore *r, const struct spec *spec, struct fault *f)
 {
 	struct ckpt_tasks had;
 	uint64_t allowed;
-	int e = checkpoint_files_check(&r->read, f);
+	int e = checkpoint_files_check(&r->read, &had, f);
 
-	if (!e)
-		e = ckpt_images_tasks(&r->read.files, &had, f);
 	if (e)
 		return e;
 	r->n_tasks = had.n;

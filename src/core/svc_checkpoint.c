@@ -78,24 +78,6 @@ static bool take_compression(struct ipc_request *req, int format, enum layer_com
 	return true;
 }
 
-static bool check_place(struct ipc_request *req)
-{
-	const char *path = ipc_arg_str(req, "path");
-
-	if (!!path == ipc_has(req, "stream"))
-		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, path ? "stream" : "path",
-				path ? "either a path or a stream can be given, not both"
-				     : "neither a path nor a stream is given");
-	else if (path && *path != '/')
-		ipc_reply_error(
-			req, FAULT_INVALID_ARGUMENT, "path",
-			"'%s' is not absolute; the daemon has no folder of yours to begin at",
-			path);
-	else
-		return true;
-	return false;
-}
-
 /* NULL after answering. */
 static struct checkpoint_job *new_job(struct davit *d, struct ipc_request *req,
 				      int (*run)(struct store_job *j))
@@ -153,7 +135,7 @@ static void checkpoints_export(struct ipc_request *req, void *user)
 	int format;
 
 	if (!take_format(req, &format) || !take_compression(req, format, &compression) ||
-	    !check_place(req))
+	    !archive_place_given(req))
 		return;
 	w = new_job(user, req, run_export);
 	if (!w)
@@ -191,7 +173,7 @@ static void checkpoints_import(struct ipc_request *req, void *user)
 	struct checkpoint_job *w;
 	int format;
 
-	if (!take_format(req, &format) || !check_place(req))
+	if (!take_format(req, &format) || !archive_place_given(req))
 		return;
 	if (format == CKPT_CONTAINERD) {
 		ipc_reply_error(req, FAULT_UNIMPLEMENTED, "format",

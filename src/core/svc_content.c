@@ -68,41 +68,28 @@ static void info(struct ipc_request *req, void *user)
 	store_job_quick(user, req, info_run);
 }
 
-static int copy_labels(void *user, const struct content_info *info)
+static int take_labels(void *user, const struct content_info *info)
 {
-	return labels_copy(user, info->labels, info->n_labels);
-}
-
-static int labels_fault(struct store_call *c, int r)
-{
-	if (r == -E2BIG)
-		fault_set(c->f, FAULT_RESOURCE_EXHAUSTED, 0, "more than %u labels", LIMIT_LABELS);
-	else
-		fault_sys(c->f, -r, "change", "labels");
-	fault_arg(c->f, "labels");
-	return r;
+	labels_change(user, info->labels, info->n_labels);
+	return 0;
 }
 
 /* Reading and writing in one transaction: others may change labels at the same time. */
 static int update_run(struct store_job *j)
 {
 	struct store_call *c = &j->call;
-	struct labels labels = { 0 };
-	size_t n;
-	const char *const *mask = ipc_arg_strs(j->req, "mask", &n);
+	struct labels_change l = { .req = j->req };
 	int r = db_begin(j->d->db, DB_FULL, c->f);
 
 	if (r < 0)
 		return r;
-	r = content_info(c, digest_of_request(j), copy_labels, &labels);
-	if (!r) {
-		r = labels_update(&labels, ipc_arg(j->req, "labels"), mask, n);
-		if (r < 0)
-			labels_fault(c, r);
-	}
+	r = content_info(c, digest_of_request(j), take_labels, &l);
+	if (!r && l.result < 0)
+		r = labels_fault(l.result, c->f);
 	if (!r)
-		r = content_set_labels(c, digest_of_request(j), labels.v, labels.n, answer_info, j);
-	labels_clear(&labels);
+		r = content_set_labels(c, digest_of_request(j), l.labels.v, l.labels.n, answer_info,
+				       j);
+	labels_clear(&l.labels);
 	return db_end(j->d->db, r, c->f);
 }
 

@@ -19,20 +19,6 @@
 #include "util/limits.h"
 #include "util/mp.h"
 
-static int no_memory(struct fault *f)
-{
-	return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "images");
-}
-
-static int labels_fault(int r, struct fault *f)
-{
-	if (r != -E2BIG)
-		return no_memory(f);
-	fault_set(f, FAULT_RESOURCE_EXHAUSTED, 0, "more than %u labels", LIMIT_LABELS);
-	fault_arg(f, "labels");
-	return r;
-}
-
 void image_pack(msgpack_packer *pk, const struct image_info *info)
 {
 	msgpack_pack_map(pk, 5);
@@ -102,21 +88,9 @@ static void images_get(struct ipc_request *req, void *user)
 
 /* ---- update */
 
-struct relabel {
-	struct ipc_request *req;
-	struct labels labels;
-	int result;
-};
-
 static int take_labels(void *user, const struct image_info *info)
 {
-	struct relabel *l = user;
-	size_t n;
-	const char *const *mask = ipc_arg_strs(l->req, "mask", &n);
-
-	l->result = labels_copy(&l->labels, info->labels, info->n_labels);
-	if (!l->result)
-		l->result = labels_update(&l->labels, ipc_arg(l->req, "labels"), mask, n);
+	labels_change(user, info->labels, info->n_labels);
 	return 0;
 }
 
@@ -136,7 +110,7 @@ static int run_update(struct store_job *j)
 	const char *name = ipc_arg_str(j->req, "name");
 	bool retarget = ipc_has(j->req, "target") && ipc_mask_has(j->req, "target");
 	struct oci_descriptor target = { 0 };
-	struct relabel l = { .req = j->req };
+	struct labels_change l = { .req = j->req };
 	bool relabel = changes_labels(j->req);
 	static const struct db_label none;
 	int r = 0;

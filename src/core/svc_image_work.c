@@ -77,23 +77,12 @@ static struct image_job *new_job(struct davit *d, struct ipc_request *req,
 /* Either a path or a stream. False after answering: the job is gone. */
 static bool take_source(struct image_job *w, struct ipc_request *req)
 {
-	const char *path = ipc_arg_str(req, "path");
-
-	if (!!path == ipc_has(req, "stream"))
-		ipc_reply_error(req, FAULT_INVALID_ARGUMENT, path ? "stream" : "path",
-				path ? "either a path or a stream can be given, not both"
-				     : "neither a path nor a stream is given");
-	else if (path && *path != '/')
-		ipc_reply_error(
-			req, FAULT_INVALID_ARGUMENT, "path",
-			"'%s' is not absolute; the daemon has no folder of yours to begin at",
-			path);
-	else {
-		w->fd = path ? -1 : ipc_arg_fd(req, "stream");
-		return true;
+	if (!archive_place_given(req)) {
+		store_job_free(&w->job);
+		return false;
 	}
-	store_job_free(&w->job);
-	return false;
+	w->fd = w->path ? -1 : ipc_arg_fd(req, "stream");
+	return true;
 }
 
 static int add_image(void *user, const struct image_info *info)

@@ -40,15 +40,6 @@ static int no_memory(struct fault *f)
 	return fault_set(f, FAULT_RESOURCE_EXHAUSTED, ENOMEM, "keep the arguments");
 }
 
-static int labels_fault(int r, struct fault *f)
-{
-	if (r != -E2BIG)
-		return no_memory(f);
-	fault_set(f, FAULT_RESOURCE_EXHAUSTED, 0, "more than %u labels", LIMIT_LABELS);
-	fault_arg(f, "labels");
-	return r;
-}
-
 /* The texts stay the request's; labels are to be cleared. */
 static int read_args(struct davit *d, struct ipc_request *req, struct snap_args *a, struct fault *f)
 {
@@ -265,28 +256,16 @@ static void snapshots_stat(struct ipc_request *req, void *user)
 	store_job_quick(user, req, run_stat);
 }
 
-struct relabel {
-	struct ipc_request *req;
-	struct labels labels;
-	int result;
-};
-
 static int take_labels(void *user, const struct snapshot_info *info)
 {
-	struct relabel *l = user;
-	size_t n;
-	const char *const *mask = ipc_arg_strs(l->req, "mask", &n);
-
-	l->result = labels_copy(&l->labels, info->labels, info->n_labels);
-	if (!l->result)
-		l->result = labels_update(&l->labels, ipc_arg(l->req, "labels"), mask, n);
+	labels_change(user, info->labels, info->n_labels);
 	return 0;
 }
 
 static int update(struct store_job *j, const char *snapshotter)
 {
 	const char *key = ipc_arg_str(j->req, "key");
-	struct relabel l = { .req = j->req };
+	struct labels_change l = { .req = j->req };
 	int r = snapshot_stat(&j->call, snapshotter, key, take_labels, &l);
 
 	if (!r && l.result < 0)

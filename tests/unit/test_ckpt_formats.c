@@ -273,7 +273,7 @@ static void test_from_podman(void **state)
 	assert_int_equal(nulls, 3);
 	assert_int_equal(r.n_pages, 1);
 	assert_true(r.has_diff);
-	OK(checkpoint_files_check(&r, &k->f));
+	OK(checkpoint_files_check(&r, &(struct ckpt_tasks){ 0 }, &k->f));
 	checkpoint_read_clear(&r);
 	assert_int_equal(kit_leases(k), 0);
 	oci_descriptor_clear(&index);

@@ -388,7 +388,7 @@ static void check_read(struct kit *k, const struct made *m, struct checkpoint_re
 	assert_string_equal(r->diff.digest.text, m->blobs[3].digest.text);
 	assert_string_equal(r->base_image, "");
 	assert_string_equal(r->base_manifest.text, "");
-	OK(checkpoint_files_check(r, &k->f));
+	OK(checkpoint_files_check(r, &(struct ckpt_tasks){ 0 }, &k->f));
 }
 
 static void test_read(void **state)
@@ -909,7 +909,7 @@ static void test_folder(void **state)
 	assert_int_equal(file->parts[0].fd, -1);
 	file = ckpt_files_find(&r.files, "pages-3.img");
 	assert_int_equal(file->parts[0].size, 0);
-	OK(checkpoint_files_check(&r, &k->f));
+	OK(checkpoint_files_check(&r, &(struct ckpt_tasks){ 0 }, &k->f));
 	checkpoint_read_clear(&r);
 	/* with a record */
 	put_file(dir, CHECKPOINT_RECORD_FILE, read_data("davit-checkpoint.json"));
@@ -989,18 +989,18 @@ static void test_check(void **state)
 	OK(write_as(k, &m, NAME, NULL));
 	m.record.mounts.n = 18;
 	OK(checkpoint_image_read(&k->c, NAME, NULL, &r));
-	FAILS(checkpoint_files_check(&r, &k->f), -EINVAL, FAULT_FAILED_PRECONDITION,
-	      "/sys/dev/block is refused");
+	FAILS(checkpoint_files_check(&r, &(struct ckpt_tasks){ 0 }, &k->f), -EINVAL,
+	      FAULT_FAILED_PRECONDITION, "/sys/dev/block is refused");
 	/* nor may a task be where who dumped it is: namespace 6 by the inventory */
 	r.has_record = false;
-	OK(checkpoint_files_check(&r, &k->f));
+	OK(checkpoint_files_check(&r, &(struct ckpt_tasks){ 0 }, &k->f));
 	const struct serve_file *ids = ckpt_files_find(&r.files, "ids-2.img");
 	unsigned char *mnt = memmem(ids->parts[0].data, ids->parts[0].size, "\x48\x0d", 2);
 
 	assert_non_null(mnt);
 	mnt[1] = 6;
-	FAILS(checkpoint_files_check(&r, &k->f), -EINVAL, FAULT_FAILED_PRECONDITION,
-	      "a task in the mount namespace of who took it");
+	FAILS(checkpoint_files_check(&r, &(struct ckpt_tasks){ 0 }, &k->f), -EINVAL,
+	      FAULT_FAILED_PRECONDITION, "a task in the mount namespace of who took it");
 	checkpoint_read_clear(&r);
 	made_clear(&m);
 }
