@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #include <sys/types.h>
 
+#define TOUCH_BYTES (2u << 20)
+
 struct buffer_pool {
 	struct buffer *idle;
 	size_t mapped, out, most; /* how many */
@@ -68,11 +70,22 @@ static struct buffer *buffer_new(struct buffer_pool *p)
 		free(buf);
 		return NULL;
 	}
-	/* both are for speed alone */
+	/* all for speed alone */
 	madvise(buf->data, BUFFER_BYTES, MADV_DONTFORK);
 	madvise(buf->data, BUFFER_BYTES, MADV_HUGEPAGE);
 	p->mapped++;
 	return buf;
+}
+
+void buffer_touch(struct buffer *buf)
+{
+	/* in parts: whoever maps anything meanwhile waits for the one under way */
+	for (size_t at = 0; at < BUFFER_BYTES; at += TOUCH_BYTES) {
+		size_t n = BUFFER_BYTES - at < TOUCH_BYTES ? BUFFER_BYTES - at : TOUCH_BYTES;
+
+		if (madvise(buf->data + at, n, MADV_POPULATE_WRITE) < 0)
+			return;
+	}
 }
 
 static void buffer_free(struct buffer_pool *p, struct buffer *buf)

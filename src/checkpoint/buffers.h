@@ -8,8 +8,8 @@
  * that none waits for another.
  *
  * Each is a mapping of its own, left out of forks (MADV_DONTFORK: a clone beside a quarter of a gigabyte
- * of touched memory costs milliseconds) and backed by huge pages where there are any. All of one pool is
- * taken and given back by one thread.
+ * of touched memory costs milliseconds) and backed by huge pages where there are any; it becomes memory
+ * when it is first written to, or by buffer_touch. All of one pool is taken and given back by one thread.
  */
 #pragma once
 
@@ -45,6 +45,7 @@ struct buffer *buffers_take(struct buffers *b); /* used is 0; NULL: none is left
 /* The same, beyond the number too: for who could never go on without. NULL: no memory. */
 struct buffer *buffers_need(struct buffers *b);
 void buffers_give(struct buffers *b, struct buffer *buf);
+void buffer_touch(struct buffer *buf); /* makes it memory, as far as there is any; on any thread */
 size_t buffers_left(const struct buffers *b); /* how many could be taken */
 bool buffers_beyond(const struct buffers *b); /* more are out than are meant to be */
 size_t buffers_out(const struct buffers *b); /* bytes of those that are out */

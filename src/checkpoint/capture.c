@@ -13,6 +13,9 @@
  * cut short into a frame. So criu may have any number of large files open and the memory stays what
  * it is.
  *
+ * While criu dumps, the task is frozen: workers leave the processors to criu, and to the reactor that
+ * reads. They are in a hurry once a file waits for a buffer, for then it is criu who waits for them.
+ *
  * The order of things. criu connects, asks for one file after the other (several are open at a
  * time), and closes the connection when it is done. `drained` is told as soon as inventory.img, which
  * comes last, has been asked for and no pipe is open; the connection is open then still, since a
@@ -44,6 +47,27 @@
 #define REQUESTS 32 /* of criu in one turn */
 #define SMALL_ROOM 4096u
 #define BLOBS_MOST (LIMIT_CHECKPOINT_BLOBS - 2) /* beside the small files' and a writable layer's */
+
+/* ---- the workers' pace */
+
+static void ask_pools(struct capture *c, void (*ask)(struct worker_pool *pool, int change),
+		      bool *asked, bool want)
+{
+	if (*asked == want)
+		return;
+	*asked = want;
+	ask(c->r.pack, want ? 1 : -1);
+	ask(c->r.write, want ? 1 : -1);
+}
+
+/* Upon any change of what it says. */
+static void set_pace(struct capture *c)
+{
+	bool dumping = c->stats.connected_at && !c->drained && !c->has_failed && !c->dead;
+
+	ask_pools(c, worker_pool_hurry, &c->hurried, dumping && !STAILQ_EMPTY(&c->waiting));
+	ask_pools(c, worker_pool_calm, &c->calm, dumping);
+}
 
 /* ---- the end of it */
 
@@ -111,6 +135,7 @@ static void hang_up(struct capture *c)
 	if (c->bound)
 		unlink(c->socket_path);
 	c->bound = false;
+	set_pace(c);
 }
 
 void capture_fail(struct capture *c, const struct fault *f)
@@ -179,6 +204,7 @@ static void check_drained(struct capture *c)
 	}
 	c->drained = true;
 	c->stats.drained_at = clock_mono();
+	set_pace(c);
 	drop_event(&c->stall);
 	c->r.drained(c->r.user);
 }
@@ -289,6 +315,7 @@ void capture_read_on(struct capture *c)
 	}
 	if (file && !c->frames)
 		cut_short(c);
+	set_pace(c);
 }
 
 /*
@@ -580,6 +607,7 @@ static void on_connect(evutil_socket_t fd, short what, void *user)
 	drop_event(&c->listen_event);
 	fd_close(&c->listen_fd);
 	c->stats.connected_at = clock_mono();
+	set_pace(c);
 	c->progress++;
 	c->sock_event = event_new(c->r.base, c->sock, EV_READ | EV_PERSIST, on_sock, c);
 	if (!c->sock_event || event_add(c->sock_event, NULL) < 0)
@@ -669,6 +697,7 @@ int capture_new(struct capture **out, const struct capture_request *r, struct fa
 		capture_free(c);
 		return e;
 	}
+	buffers_make_ready(c);
 	*out = c;
 	return 0;
 }

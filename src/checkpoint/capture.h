@@ -51,6 +51,7 @@ struct capture_request {
 	bool compress;
 	int level; /* zstd's, when compress */
 	struct buffer_pool *buffers; /* for what is in flight; kept as long as it is needed */
+	uint64_t expected; /* bytes, about, that will come; 0: nobody knows */
 	int64_t stall_ns; /* without any progress of criu's: the dump has failed. 0: never */
 	/*
 	 * From the loop. drained: inventory.img came and all pipes are at their end: the task's state is in

@@ -9,9 +9,6 @@
  *
  * Packing goes into the packer's own buffer, and from there back into the frame's, which is not
  * needed any more: so a frame takes one buffer from its first byte to its last.
- *
- * As long as the task is frozen and buffers are left, packing leaves the processors to criu and to the
- * reactor, which reads and answers everybody: its threads are nicer then.
  */
 #include <errno.h>
 #include <stdlib.h>

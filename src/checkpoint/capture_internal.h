@@ -81,10 +81,11 @@ struct capture {
 	STAILQ_HEAD(, image_file) waiting; /* for a buffer, the first come first */
 	SLIST_HEAD(, blob) blobs;
 	struct buffers *buffers;
-	size_t frames; /* on their way: each gives its buffer back */
+	size_t frames; /* on their way, or buffers being made ready: each gives its buffer back */
 	pthread_mutex_t packers_lock;
 	struct packer *packers; /* idle ones */
 	size_t open_files, small_bytes, unfinished, n_pages, n_blobs;
+	bool calm, hurried; /* what the pools were asked for */
 	bool bound, inventory, hung_up, drained, dead, has_failed;
 	unsigned jobs;
 	struct capture_stats stats;
@@ -99,6 +100,9 @@ void capture_job_end(struct capture *c); /* may free c */
 /* Hands buffers to those who wait for one. May fail the capture. */
 void capture_read_on(struct capture *c);
 void capture_check_done(struct capture *c);
+
+/* ---- capture_ready.c: memory for what is expected, before it comes */
+void buffers_make_ready(struct capture *c);
 
 /* ---- capture_blob.c */
 struct blob *blob_new(struct capture *c, const char *name);

@@ -89,6 +89,7 @@ struct ckpt { /* one checkpoint being taken */
 	bool criu_over; /* it has ended, or never began */
 	bool asked_for_end; /* of what criu has written */
 	bool peer_failed; /* criu broke off: its log has the reason */
+	uint64_t memory; /* of the task's own, about, before it was frozen; bytes */
 	struct capture_stats capture_stats; /* of its end */
 	struct stats_dump stats_dump;
 	bool has_stats_dump;
@@ -120,12 +121,17 @@ struct ckpt_blob { /* a blob that the sink has finished */
 int ckpt_prepare(struct ckpt *ck);
 
 /* ---- ckpt_limits.c, on a worker */
-/* FAULT_RESOURCE_EXHAUSTED when there are more processes than a checkpoint can hold, as far as that can be seen. */
+/* FAULT_RESOURCE_EXHAUSTED when there are more processes than a checkpoint can hold, as far as that can be seen. Fills in `memory`. */
 int ckpt_check_limits(struct ckpt *ck, struct fault *f);
 
 /* ---- ckpt_net.c, on a worker */
 /* Whether there is nothing in the process's network namespace that a new one has not; nft: rules of nftables. */
 int ckpt_net_is_empty(pid_t pid, bool *empty, bool *nft, struct fault *f);
+
+/* ---- ckpt_watch.c: the deadline of what is waited for; each call sets it anew */
+void ckpt_expect_criu(struct ckpt *ck, bool on);
+void ckpt_expect_store(struct ckpt *ck);
+void ckpt_overdue(struct ckpt *ck, const struct fault *f); /* task_checkpoint.c: may free ck */
 
 /* ---- ckpt_sink.c */
 struct capture_sink ckpt_sink(struct ckpt *ck);

@@ -5,7 +5,8 @@
  * What a checkpoint may have of files and of large files is known while criu writes them, which is when
  * the task is frozen. With many processes the answer is often clear before: each has some image files, and
  * one with much memory of its own a large one. It is a look from outside at what is running: what it
- * lets pass may still be too much in the end.
+ * lets pass may still be too much in the end. How much memory there is tells too how many buffers will be
+ * wanted.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -47,8 +48,12 @@ int ckpt_check_limits(struct ckpt *ck, struct fault *f)
 			f, FAULT_RESOURCE_EXHAUSTED, 0,
 			"the container has %zu processes; a checkpoint can have %u image files, which is enough for %u",
 			n, LIMIT_CHECKPOINT_FILES, LIMIT_CHECKPOINT_FILES / FILES_EACH);
-	for (size_t i = 0; n > LIMIT_CHECKPOINT_BLOBS && i < n; i++)
-		large += own_memory(pids[i]) > CAPTURE_SMALL_BYTES >> 10;
+	for (size_t i = 0; i < n; i++) {
+		unsigned long long kb = own_memory(pids[i]);
+
+		ck->memory += kb << 10;
+		large += kb > CAPTURE_SMALL_BYTES >> 10;
+	}
 	if (large > LIMIT_CHECKPOINT_BLOBS)
 		return fault_set(
 			f, FAULT_RESOURCE_EXHAUSTED, 0,

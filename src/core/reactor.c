@@ -60,6 +60,7 @@
 #include "util/container_of.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/sched.h"
 #include "util/worker.h"
 
 #ifndef DAVIT_VERSION
@@ -223,6 +224,7 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
 
 static void reactor_loop(struct reactor *r)
 {
+	sched_prompt();
 	r->running = true;
 	r->cpu_last = cpu_now();
 	while (r->running) {

@@ -46,8 +46,6 @@
 #include "util/fd.h"
 #include "util/log.h"
 
-#define SLOW_DISK (4u << 20) /* bytes a second of one that is not stuck */
-
 static void settle(struct ckpt *ck);
 static void fail(struct ckpt *ck, const struct fault *f);
 
@@ -116,89 +114,10 @@ static void finish_done(struct worker_job *job)
 	task_job_end(t);
 }
 
-/*
- * A capture watches over its streams alone. What is waited for besides is watched here: a criu that writes
- * a folder, or has nothing left to do but to reach its hook or let the tasks go; and the store, while
- * criu is held for it. It is overdue when nothing has moved for the time: criu's processor time, or the
- * bytes that were written.
- */
-static uint64_t moved(struct ckpt *ck)
+/* What ckpt_watch.c waited for has not come. */
+void ckpt_overdue(struct ckpt *ck, const struct fault *f)
 {
-	struct capture_stats stats = ck->capture_stats;
-	struct timespec used = { 0 };
-	clockid_t clock;
-
-	if (ck->at_hook) {
-		if (ck->capture)
-			capture_get_stats(ck->capture, &stats);
-		return stats.bytes_out;
-	}
-	/* not reaped yet, since it has not ended for us */
-	if (ck->run->pid > 0 && clock_getcpuclockid(ck->run->pid, &clock) == 0)
-		(void)clock_gettime(clock, &used);
-	return (uint64_t)used.tv_sec * CLOCK_NS_PER_SEC + (uint64_t)used.tv_nsec;
-}
-
-static void on_overdue(evutil_socket_t fd, short what, void *user);
-
-static void watch(struct ckpt *ck, int64_t ns)
-{
-	struct timeval tv = { .tv_sec = ns / CLOCK_NS_PER_SEC,
-			      .tv_usec = ns % CLOCK_NS_PER_SEC / 1000 };
-
-	if (ck->overdue)
-		event_free(ck->overdue);
-	ck->overdue = NULL;
-	if (!ns)
-		return;
-	ck->overdue_ns = ns;
-	ck->overdue_seen = moved(ck);
-	ck->overdue = evtimer_new(ck->d->base, on_overdue, ck);
-	if (!ck->overdue || event_add(ck->overdue, &tv) < 0)
-		log_warn("no memory to watch over the checkpoint of %s/%s", ck->ns, ck->id);
-}
-
-static void expect_criu(struct ckpt *ck, bool on)
-{
-	watch(ck, on && !ck->criu_over ? ck->o.stall_ns : 0);
-}
-
-/* A disk that is asked for all of it at once says nothing until it has it. */
-static void expect_store(struct ckpt *ck)
-{
-	int64_t slow = (int64_t)(ck->capture_stats.bytes_out / SLOW_DISK) * CLOCK_NS_PER_SEC;
-
-	watch(ck, ck->o.stall_ns ? ck->o.stall_ns + slow : 0);
-}
-
-static void on_overdue(evutil_socket_t fd, short what, void *user)
-{
-	struct ckpt *ck = user;
-	long long ms = (long long)(ck->overdue_ns / 1000000);
-	struct fault f;
-
-	(void)fd;
-	(void)what;
-	if (moved(ck) != ck->overdue_seen) {
-		watch(ck, ck->overdue_ns);
-		return;
-	}
-	if (ck->final) {
-		/* it has been answered: there is nothing left to close, only criu itself */
-		criu_run_hurry(ck->run);
-		return;
-	}
-	if (ck->at_hook)
-		fault_set(&f, FAULT_DEADLINE_EXCEEDED, 0,
-			  "the checkpoint is being written, but there was no progress for %lld ms",
-			  ms);
-	else if (ck->o.image_path)
-		fault_set(&f, FAULT_DEADLINE_EXCEEDED, 0,
-			  "criu has made no progress for %lld ms: the dump was given up", ms);
-	else
-		fault_set(&f, FAULT_DEADLINE_EXCEEDED, 0,
-			  "criu has sent all, but does not end: no progress for %lld ms", ms);
-	fail(ck, &f);
+	fail(ck, f);
 	settle(ck);
 }
 
@@ -207,12 +126,12 @@ static void criu_go_on(struct ckpt *ck)
 	ck->at_hook = false;
 	ck->final = ck->o.exit;
 	hook_point_answer(ck->hook, true);
-	expect_criu(ck, true);
+	ckpt_expect_criu(ck, true);
 }
 
 static void criu_let_go(struct ckpt *ck)
 {
-	expect_criu(ck, false);
+	ckpt_expect_criu(ck, false);
 	ck->t->dumping = NULL;
 	if (!ck->released_at)
 		ck->released_at = clock_mono();
@@ -253,7 +172,7 @@ static void finish(struct ckpt *ck)
 static void give_up(struct ckpt *ck)
 {
 	cancel_set(&ck->cancel);
-	expect_criu(ck, false);
+	ckpt_expect_criu(ck, false);
 	drop_capture(ck);
 	if (ck->hook && ck->at_hook)
 		hook_point_answer(ck->hook, false);
@@ -360,7 +279,7 @@ static void on_drained(void *user)
 	struct ckpt *ck = user;
 
 	ck->drained = true;
-	expect_criu(ck, !ck->at_hook);
+	ckpt_expect_criu(ck, !ck->at_hook);
 	settle(ck);
 }
 
@@ -413,10 +332,10 @@ static void at_hook(struct ckpt *ck)
 		criu_go_on(ck);
 	} else if (!ck->sealed) {
 		seal(ck);
-		expect_store(ck);
+		ckpt_expect_store(ck);
 	} else {
 		start_job(ck, commit_run, commit_done);
-		expect_store(ck);
+		ckpt_expect_store(ck);
 	}
 }
 
@@ -470,7 +389,7 @@ static void on_hook(void *user, pid_t pid)
 
 	(void)pid;
 	ck->at_hook = true;
-	expect_criu(ck, false);
+	ckpt_expect_criu(ck, false);
 	if (ck->result < 0)
 		hook_point_answer(ck->hook, false);
 	settle(ck);
@@ -539,7 +458,7 @@ static void on_criu_started(void *user, const struct fault *f)
 		ck->criu_over = true;
 		fail(ck, f);
 	} else if (ck->o.image_path && !ck->result && !ck->at_hook) {
-		expect_criu(ck, true);
+		ckpt_expect_criu(ck, true);
 	}
 	settle(ck);
 }
@@ -556,6 +475,7 @@ static int start_dump(struct ckpt *ck, struct fault *f)
 		.compress = ck->o.compress,
 		.level = ck->o.level,
 		.buffers = criu_buffers(d),
+		.expected = ck->memory,
 		.stall_ns = ck->o.stall_ns,
 		.drained = on_drained,
 		.failed = on_capture_failed,

@@ -16,6 +16,10 @@
  * `threads`. When not even one thread can be started, the job runs in the caller: slow, but nothing
  * is lost; its `done` still comes from the loop.
  *
+ * In a calm pool a thread yields to all others while it runs a job, and only then: the mutex is never
+ * held by a thread that may not get a processor for long, with the reactor waiting for it. Who is in a hurry
+ * brings back all that yield. One that is about to yield sees the hurry afterwards, by itself.
+ *
  * worker_submit may be called from the reactor and from a running job, not after worker_pool_free
  * began, but for callbacks that it runs itself.
  */
@@ -25,6 +29,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,11 +37,19 @@
 #include <unistd.h>
 
 #include "util/fd.h"
+#include "util/sched.h"
 
 #define WORKER_STACK_DEFAULT (256u << 10)
 
 struct job_list {
 	struct worker_job *first, **last;
+};
+
+struct worker {
+	struct worker_pool *pool;
+	pthread_t thread;
+	pid_t tid; /* once it has run */
+	bool yields;
 };
 
 struct worker_pool {
@@ -46,12 +59,14 @@ struct worker_pool {
 	struct job_list waiting, finished;
 	uint64_t n_waiting, n_running, n_finished;
 	unsigned n_idle, n_threads, max_threads;
+	int calm;
+	atomic_int hurry;
 	size_t stack;
 	bool ending;
 	int wake_fd;
 	struct event *event;
 	char name[16];
-	pthread_t threads[];
+	struct worker threads[];
 };
 
 static void list_init(struct job_list *l)
@@ -98,11 +113,23 @@ static void pool_finish(struct worker_pool *p, struct worker_job *job)
 	pthread_cond_signal(&p->idle);
 }
 
+/* Without the lock. */
+static void run_calmly(struct worker *w, struct worker_job *job)
+{
+	sched_yield_to_all();
+	if (atomic_load(&w->pool->hurry))
+		sched_unyield(0);
+	job->run(job);
+	sched_unyield(0);
+}
+
 static void *worker_main(void *arg)
 {
-	struct worker_pool *p = arg;
+	struct worker *w = arg;
+	struct worker_pool *p = w->pool;
 
 	pthread_mutex_lock(&p->lock);
+	w->tid = gettid();
 	for (;;) {
 		struct worker_job *job = list_pop(&p->waiting);
 
@@ -116,9 +143,14 @@ static void *worker_main(void *arg)
 		}
 		p->n_waiting--;
 		p->n_running++;
+		w->yields = p->calm > 0 && !atomic_load(&p->hurry) && sched_can_yield();
 		pthread_mutex_unlock(&p->lock);
-		job->run(job);
+		if (w->yields)
+			run_calmly(w, job);
+		else
+			job->run(job);
 		pthread_mutex_lock(&p->lock);
+		w->yields = false;
 		p->n_running--;
 		pool_finish(p, job);
 	}
@@ -129,6 +161,7 @@ static void *worker_main(void *arg)
 /* With the lock held. A thread more; 0 or -errno. */
 static int pool_grow(struct worker_pool *p)
 {
+	struct worker *w = &p->threads[p->n_threads];
 	sigset_t all, old;
 	pthread_attr_t attr;
 	int r;
@@ -140,13 +173,14 @@ static int pool_grow(struct worker_pool *p)
 	if (!r) {
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &old);
-		r = pthread_create(&p->threads[p->n_threads], &attr, worker_main, p);
+		w->pool = p;
+		r = pthread_create(&w->thread, &attr, worker_main, w);
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 	}
 	pthread_attr_destroy(&attr);
 	if (r)
 		return -r;
-	pthread_setname_np(p->threads[p->n_threads], p->name);
+	pthread_setname_np(w->thread, p->name);
 	p->n_threads++;
 	return 0;
 }
@@ -240,7 +274,7 @@ void worker_pool_free(struct worker_pool *p)
 	pthread_cond_broadcast(&p->wake);
 	pthread_mutex_unlock(&p->lock);
 	for (unsigned i = 0; i < p->n_threads; i++)
-		pthread_join(p->threads[i], NULL);
+		pthread_join(p->threads[i].thread, NULL);
 	if (p->event)
 		event_free(p->event);
 	fd_close(&p->wake_fd);
@@ -277,6 +311,23 @@ void worker_submit(struct worker_pool *p, struct worker_job *job)
 	pthread_mutex_lock(&p->lock);
 	p->n_running--;
 	pool_finish(p, job);
+	pthread_mutex_unlock(&p->lock);
+}
+
+void worker_pool_calm(struct worker_pool *p, int change)
+{
+	pthread_mutex_lock(&p->lock);
+	p->calm += change;
+	pthread_mutex_unlock(&p->lock);
+}
+
+void worker_pool_hurry(struct worker_pool *p, int change)
+{
+	pthread_mutex_lock(&p->lock);
+	if (atomic_fetch_add(&p->hurry, change) + change > 0)
+		for (unsigned i = 0; i < p->n_threads; i++)
+			if (p->threads[i].yields)
+				sched_unyield(p->threads[i].tid);
 	pthread_mutex_unlock(&p->lock);
 }
 

@@ -46,6 +46,7 @@ struct fixture {
 	struct capture *capture;
 	struct serve *serve;
 	int level;
+	uint64_t expected; /* of a capture; 0 */
 	bool frees, drained, done, gone;
 	unsigned failures;
 	struct fault fault; /* code 0: none */
@@ -190,6 +191,7 @@ static inline struct capture *capture(struct fixture *fx, bool compress, size_t 
 		.compress = compress,
 		.level = fx->level,
 		.buffers = pool_of(buffer),
+		.expected = fx->expected,
 		.stall_ns = stall,
 		.drained = on_drained,
 		.failed = on_failed,

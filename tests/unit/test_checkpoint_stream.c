@@ -316,6 +316,28 @@ static void test_plain(void **state)
 	round_trip(*state, false, 0);
 }
 
+/* Memory is made ready before anything comes: as much as is expected, but no more than there may be. */
+static void test_expected(void **state)
+{
+	struct fixture *fx = *state;
+	struct capture_stats stats;
+	struct capture *c;
+
+	fx->expected = 5 * FRAME_BYTES;
+	c = capture(fx, true, 64 << 20, 0);
+	capture_get_stats(c, &stats);
+	assert_int_equal(stats.buffer_peak, 5 * BUFFER_BYTES);
+	drop(fx);
+}
+
+static void test_more_expected(void **state)
+{
+	struct fixture *fx = *state;
+
+	fx->expected = 1ull << 40;
+	round_trip(fx, true, 0);
+}
+
 /* More large files at a time than there are buffers: all get through, in the memory there is. */
 static void test_many_open(void **state)
 {
@@ -478,10 +500,10 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_round),      TEST(test_tight),       TEST(test_plain),
-		TEST(test_open_fails), TEST(test_write_fails), TEST(test_finish_fails),
-		TEST(test_stall),      TEST(test_damage),      TEST(test_many_open),
-		TEST(test_pack_fails),
+		TEST(test_expected),	TEST(test_more_expected), TEST(test_round),
+		TEST(test_tight),	TEST(test_plain),	  TEST(test_open_fails),
+		TEST(test_write_fails), TEST(test_finish_fails),  TEST(test_stall),
+		TEST(test_damage),	TEST(test_many_open),	  TEST(test_pack_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

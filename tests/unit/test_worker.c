@@ -9,13 +9,16 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "util/container_of.h"
+#include "util/sched.h"
 #include "util/worker.h"
 
 struct note {
@@ -26,6 +29,8 @@ struct note {
 	atomic_int *gate; /* waits until it is not 0 */
 	struct note *then; /* submitted by done */
 	bool blocked; /* SIGTERM was blocked in the worker */
+	atomic_int begun; /* its tid */
+	int policy, policy_after; /* when it began, and when it ended */
 	int runs, dones;
 };
 
@@ -36,11 +41,14 @@ static void note_run(struct worker_job *job)
 	struct note *n = container_of(job, struct note, job);
 	sigset_t set;
 
+	n->policy = sched_getscheduler(0);
+	atomic_store(&n->begun, gettid());
 	while (n->gate && !atomic_load(n->gate))
 		usleep(100);
 	pthread_sigmask(SIG_BLOCK, NULL, &set);
 	n->blocked = sigismember(&set, SIGTERM);
 	n->ran_in = pthread_self();
+	n->policy_after = sched_getscheduler(0);
 	n->runs++;
 }
 
@@ -210,6 +218,101 @@ static void test_drain_leaves_the_pool_usable(void **state)
 	event_base_free(base);
 }
 
+/* One job in a pool that is in this state; what its policy was is in n. */
+static void run_one(struct event_base *base, struct worker_pool *p, struct note *n)
+{
+	note_init(n, p, 0);
+	n_done = 0;
+	worker_submit(p, &n->job);
+	loop_until(base, 1);
+}
+
+static void test_a_calm_pool_yields(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct worker_pool *p = pool_new(base, 1);
+	struct note n;
+
+	(void)state;
+	if (!sched_can_yield()) {
+		print_message("SKIPPED: this process may not leave SCHED_IDLE again\n");
+		skip();
+	}
+	run_one(base, p, &n);
+	assert_int_equal(n.policy, SCHED_OTHER);
+	worker_pool_calm(p, 1);
+	worker_pool_calm(p, 1);
+	run_one(base, p, &n);
+	assert_int_equal(n.policy, SCHED_IDLE);
+	assert_int_equal(n.policy_after, SCHED_IDLE);
+	worker_pool_calm(p, -1);
+	run_one(base, p, &n);
+	assert_int_equal(n.policy, SCHED_IDLE);
+	worker_pool_hurry(p, 1);
+	run_one(base, p, &n);
+	assert_int_equal(n.policy, SCHED_OTHER);
+	worker_pool_hurry(p, -1);
+	run_one(base, p, &n);
+	assert_int_equal(n.policy, SCHED_IDLE);
+	/* between its jobs a thread is as all others are */
+	usleep(1000);
+	assert_int_equal(sched_getscheduler(atomic_load(&n.begun)), SCHED_OTHER);
+	worker_pool_calm(p, -1);
+	run_one(base, p, &n);
+	assert_int_equal(n.policy, SCHED_OTHER);
+	worker_pool_free(p);
+	event_base_free(base);
+}
+
+static void test_a_hurry_reaches_running_jobs(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct worker_pool *p = pool_new(base, 2);
+	atomic_int gate = 0;
+	struct note notes[2];
+
+	(void)state;
+	if (!sched_can_yield()) {
+		print_message("SKIPPED: this process may not leave SCHED_IDLE again\n");
+		skip();
+	}
+	worker_pool_calm(p, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		note_init(&notes[i], p, i);
+		notes[i].gate = &gate;
+		worker_submit(p, &notes[i].job);
+	}
+	while (!atomic_load(&notes[0].begun) || !atomic_load(&notes[1].begun))
+		usleep(100);
+	worker_pool_hurry(p, 1);
+	atomic_store(&gate, 1);
+	loop_until(base, 2);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(notes[i].policy, SCHED_IDLE);
+		assert_int_equal(notes[i].policy_after, SCHED_OTHER);
+	}
+	worker_pool_hurry(p, -1);
+	worker_pool_calm(p, -1);
+	worker_pool_free(p);
+	event_base_free(base);
+}
+
+static void test_prompt_is_not_inherited(void **state)
+{
+	pid_t child;
+	int status;
+
+	(void)state;
+	sched_prompt();
+	assert_int_equal(sched_getscheduler(0) & ~SCHED_RESET_ON_FORK, SCHED_OTHER);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child)
+		_exit(sched_getscheduler(0) == SCHED_OTHER ? 0 : 1);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -219,6 +322,9 @@ int main(void)
 		cmocka_unit_test(test_one_job_one_thread),
 		cmocka_unit_test(test_free_delivers_all),
 		cmocka_unit_test(test_drain_leaves_the_pool_usable),
+		cmocka_unit_test(test_a_calm_pool_yields),
+		cmocka_unit_test(test_a_hurry_reaches_running_jobs),
+		cmocka_unit_test(test_prompt_is_not_inherited),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Capture: buffers that are memory before they are needed
+ *
+ * The kernel clears each page when it is first written to. Left to the reading, that is done while the task
+ * is frozen, and takes as long as the reading itself. criu takes a while until it freezes anything: workers
+ * use that time to touch as many buffers as the task's memory asks for. Each is taken like one that is read into
+ * and given back, so what is not ready yet when criu comes is waited for like one that is being packed.
+ */
+#include <stdlib.h>
+
+#include "checkpoint/capture_internal.h"
+#include "util/container_of.h"
+
+struct ready {
+	struct worker_job job;
+	struct capture *c;
+	struct buffer *buf;
+};
+
+static void touch_run(struct worker_job *job)
+{
+	buffer_touch(container_of(job, struct ready, job)->buf);
+}
+
+static void touch_done(struct worker_job *job)
+{
+	struct ready *r = container_of(job, struct ready, job);
+	struct capture *c = r->c;
+
+	c->frames--;
+	buffers_give(c->buffers, r->buf);
+	free(r);
+	capture_read_on(c);
+	capture_job_end(c);
+}
+
+void buffers_make_ready(struct capture *c)
+{
+	uint64_t n = c->r.expected / FRAME_BYTES;
+
+	while (n--) {
+		struct buffer *buf = buffers_take(c->buffers);
+		struct ready *r = buf ? calloc(1, sizeof(*r)) : NULL;
+
+		if (!r) {
+			if (buf)
+				buffers_give(c->buffers, buf);
+			return;
+		}
+		r->job = (struct worker_job){ .run = touch_run, .done = touch_done };
+		r->c = c;
+		r->buf = buf;
+		c->frames++;
+		capture_job_begin(c);
+		worker_submit(c->r.pack, &r->job);
+	}
+}
