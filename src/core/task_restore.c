@@ -437,8 +437,6 @@ static void settle_run(struct worker_job *job)
 	if (in < 0)
 		r->settle_result = fault_sys(&r->settle_fault, -in, "look into the cgroup",
 					     cgroup_path(cg));
-	else if (!in && is_dead(r->pid))
-		r->settle_result = has_ended(&r->settle_fault);
 	else if (!in)
 		r->settle_result = fault_set(
 			&r->settle_fault, FAULT_UNKNOWN, 0,
@@ -446,6 +444,9 @@ static void settle_run(struct worker_job *job)
 			cgroup_path(cg));
 	else
 		r->settle_result = restore_live(r, &r->settle_fault);
+	/* of a process that is gone nothing is as it should be */
+	if (r->settle_result < 0 && is_dead(r->pid))
+		r->settle_result = has_ended(&r->settle_fault);
 }
 
 static void settle_done(struct worker_job *job)

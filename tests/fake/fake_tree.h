@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -200,6 +201,18 @@ static void fake_task_main(struct fake *k, int go)
 		pause();
 }
 
+/* Not always a child of ours, so nothing is reaped. */
+static void fake_wait_dead(pid_t pid)
+{
+	struct pollfd p = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+
+	if (p.fd < 0)
+		return; /* reaped already */
+	while (poll(&p, 1, -1) < 0 && errno == EINTR)
+		;
+	close(p.fd);
+}
+
 static bool fake_task_new(struct fake *k, struct fake_task *t)
 {
 	unsigned long flags = CLONE_NEWPID | SIGCHLD | (k->sibling ? CLONE_PARENT : 0);
@@ -216,6 +229,8 @@ static bool fake_task_new(struct fake *k, struct fake_task *t)
 	t->go = p[1];
 	if (t->pid < 0)
 		fake_log(k, "Error (criu/cr-restore.c:1): Can't fork for 1: %m");
+	if (t->pid > 0 && k->child_dies)
+		fake_wait_dead(t->pid);
 	return t->pid > 0;
 }
 

@@ -7,6 +7,7 @@ no folder, no process, no fd.
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -758,16 +759,21 @@ def test_restore_reads_as_it_likes(davit, fake, ground, image):
 
 
 def test_restored_task_dies(davit, fake, ground, image):
-    """Before anybody could start it: in criu's hands, or held."""
+    """In criu's hands, before anybody could start it."""
     fake.order("child dies")
-    try:
-        restore(davit)
-    except RpcError as error:
-        assert error.code == "unknown" and "has ended before it could be started" in error.message, error
-    else:
-        with pytest.raises(RpcError):
-            davit.call("tasks.start", container_id="r")
-        davit.call("tasks.delete", container_id="r", kill=True)
+    error = refused("unknown", restore, davit)
+    assert "has ended before it could be started" in error.message, error
+    nothing_restored(davit, ground, fake)
+    restores_again(davit, fake, ground)
+
+
+def test_held_task_dies(davit, fake, ground, image):
+    """Restored and created, but not started."""
+    os.kill(restore(davit)["pid"], signal.SIGKILL)
+    davit.call("tasks.wait", container_id="r")
+    with pytest.raises(RpcError):
+        davit.call("tasks.start", container_id="r")
+    davit.call("tasks.delete", container_id="r")
     nothing_restored(davit, ground, fake)
     restores_again(davit, fake, ground)
 
