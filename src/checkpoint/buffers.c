@@ -13,9 +13,12 @@
 #include <sys/mman.h>
 #include <sys/types.h>
 
+#include "util/container_of.h"
+
 #define TOUCH_BYTES (2u << 20)
 
 struct buffer_pool {
+	struct worker_pool *workers;
 	struct buffer *idle;
 	size_t mapped, out, most; /* how many */
 	size_t users;
@@ -36,12 +39,13 @@ static size_t that_fit(size_t bytes)
 	return n < BUFFERS_LEAST ? BUFFERS_LEAST : n;
 }
 
-int buffer_pool_new(struct buffer_pool **out, size_t bytes)
+int buffer_pool_new(struct buffer_pool **out, size_t bytes, struct worker_pool *workers)
 {
 	struct buffer_pool *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return -ENOMEM;
+	p->workers = workers;
 	p->most = that_fit(bytes);
 	*out = p;
 	return 0;
@@ -88,23 +92,53 @@ void buffer_touch(struct buffer *buf)
 	}
 }
 
-static void buffer_free(struct buffer_pool *p, struct buffer *buf)
+struct unmap { /* buffers that go back to the kernel */
+	struct worker_job job;
+	struct buffer *first;
+};
+
+static void unmap_all(struct buffer *buf)
 {
-	munmap(buf->data, BUFFER_BYTES);
-	free(buf);
-	p->mapped--;
+	struct buffer *next;
+
+	for (; buf; buf = next) {
+		next = buf->next;
+		munmap(buf->data, BUFFER_BYTES);
+		free(buf);
+	}
+}
+
+static void unmap_run(struct worker_job *job)
+{
+	unmap_all(container_of(job, struct unmap, job)->first);
+}
+
+static void unmap_done(struct worker_job *job)
+{
+	free(container_of(job, struct unmap, job));
+}
+
+/* A list of n. */
+static void give_back(struct buffer_pool *p, struct buffer *first, size_t n)
+{
+	struct unmap *u = first && p->workers ? malloc(sizeof(*u)) : NULL;
+
+	p->mapped -= n;
+	if (!u) {
+		unmap_all(first);
+		return;
+	}
+	u->job = (struct worker_job){ .run = unmap_run, .done = unmap_done };
+	u->first = first;
+	worker_submit(p->workers, &u->job);
 }
 
 static void pool_check(struct buffer_pool *p)
 {
-	struct buffer *buf;
-
 	if (p->users)
 		return;
-	while ((buf = p->idle)) {
-		p->idle = buf->next;
-		buffer_free(p, buf);
-	}
+	give_back(p, p->idle, p->mapped);
+	p->idle = NULL;
 	if (p->unowned)
 		free(p);
 }
@@ -114,6 +148,7 @@ void buffer_pool_free(struct buffer_pool *p)
 	if (!p)
 		return;
 	p->unowned = true;
+	p->workers = NULL;
 	pool_check(p);
 }
 
@@ -184,7 +219,8 @@ void buffers_give(struct buffers *b, struct buffer *buf)
 	b->out--;
 	p->out--;
 	if (p->mapped > p->most) {
-		buffer_free(p, buf);
+		buf->next = NULL;
+		give_back(p, buf, 1);
 		return;
 	}
 	buf->next = p->idle;

@@ -17,6 +17,7 @@
 #include <stddef.h>
 
 #include "checkpoint/frames.h"
+#include "util/worker.h"
 
 #define BUFFER_BYTES (((FRAME_PACKED_MOST) + 4095u) & ~4095u)
 #define BUFFERS_LEAST 8u /* of a pool */
@@ -29,13 +30,19 @@ struct buffer {
 };
 
 struct buffer_pool;
-/* As many as fit into `bytes`, but at least BUFFERS_LEAST; none is mapped yet. -ENOMEM */
-int buffer_pool_new(struct buffer_pool **out, size_t bytes);
-/* Goes with the last that has buffers of it. NULL is fine. */
+/*
+ * As many as fit into `bytes`, but at least BUFFERS_LEAST; none is mapped yet. What is given back to the kernel is
+ * so on `workers`, which have to be there until buffer_pool_free (it takes milliseconds); NULL: by the caller.
+ * -ENOMEM
+ */
+int buffer_pool_new(struct buffer_pool **out, size_t bytes, struct worker_pool *workers);
+/* Goes with the last that has buffers of it; workers are not needed any more. NULL is fine. */
 void buffer_pool_free(struct buffer_pool *p);
 /* Another size; nothing while any are out. */
 void buffer_pool_resize(struct buffer_pool *p, size_t bytes);
-size_t buffer_pool_mapped(const struct buffer_pool *p); /* bytes that are memory now */
+size_t
+buffer_pool_mapped(const struct buffer_pool
+			   *p); /* bytes that are memory now, but for what is on its way back */
 
 struct buffers;
 int buffers_new(struct buffers **out, struct buffer_pool *pool); /* -ENOMEM */

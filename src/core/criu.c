@@ -64,7 +64,7 @@ int criu_ready(struct davit *d)
 	pthread_mutex_init(&c->lock, NULL);
 	r = worker_pool_new(&c->pack, d->base, "pack", cpus > 1 ? (unsigned)cpus : 2, 0);
 	if (r >= 0)
-		r = buffer_pool_new(&c->buffers, 0);
+		r = buffer_pool_new(&c->buffers, 0, c->pack);
 	if (r >= 0)
 		r = worker_pool_new(&c->write, d->base, "seal", WRITE_THREADS, 0);
 	d->criu = c;
@@ -79,11 +79,11 @@ void criu_free(struct davit *d)
 
 	if (!c)
 		return;
+	buffer_pool_free(c->buffers); /* needs no pool from then on */
 	if (c->pack)
 		worker_pool_free(c->pack);
 	if (c->write)
 		worker_pool_free(c->write);
-	buffer_pool_free(c->buffers);
 	criu_base_free(c->base);
 	pthread_mutex_destroy(&c->lock);
 	free(c);

@@ -333,7 +333,7 @@ static void converse(const uint8_t *data, size_t size, uint8_t mode)
 
 	p.base = event_base_new();
 	require(p.base && worker_pool_new(&p.pool, p.base, "fuzz", 1, 0) == 0);
-	require(buffer_pool_new(&p.buffers, 0) == 0);
+	require(buffer_pool_new(&p.buffers, 0, NULL) == 0);
 	if (capturing)
 		start_capture(&p, mode & 2);
 	else

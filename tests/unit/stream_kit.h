@@ -175,7 +175,7 @@ static inline struct buffer_pool *pool_of(size_t bytes)
 {
 	struct buffer_pool *pool;
 
-	assert_int_equal(buffer_pool_new(&pool, bytes), 0);
+	assert_int_equal(buffer_pool_new(&pool, bytes, NULL), 0);
 	return pool;
 }
 

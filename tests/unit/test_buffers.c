@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -25,7 +26,7 @@ static struct buffer_pool *pool;
 static int setup(void **state)
 {
 	(void)state;
-	return buffer_pool_new(&pool, MOST * BUFFER_BYTES);
+	return buffer_pool_new(&pool, MOST * BUFFER_BYTES, NULL);
 }
 
 static void begin(struct hand *h)
@@ -147,6 +148,40 @@ static void test_resize(void **state)
 	end(&a);
 }
 
+/* Unmapping is for workers; after the pool's end for whoever gives the last one back. */
+static void test_unmapped_by_workers(void **state)
+{
+	struct event_base *base = event_base_new();
+	struct buffer_pool *with;
+	struct worker_pool *workers;
+	struct worker_stats stats;
+	unsigned char *data;
+	struct buffers *b;
+	struct buffer *buf;
+
+	(void)state;
+	buffer_pool_free(pool);
+	assert_int_equal(worker_pool_new(&workers, base, "unmap", 1, 0), 0);
+	assert_int_equal(buffer_pool_new(&with, 0, workers), 0);
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(buffers_new(&b, with), 0);
+		buf = buffers_take(b);
+		buffer_touch(buf);
+		data = buf->data;
+		assert_int_equal(msync(data, BUFFER_BYTES, MS_ASYNC), 0);
+		if (round)
+			buffer_pool_free(with);
+		buffers_give(b, buf);
+		buffers_free(b);
+		worker_pool_drain(workers);
+		assert_int_equal(msync(data, BUFFER_BYTES, MS_ASYNC), -1);
+		worker_pool_stats(workers, &stats);
+		assert_int_equal(stats.finished, 1);
+	}
+	worker_pool_free(workers);
+	event_base_free(base);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -154,6 +189,7 @@ int main(void)
 		cmocka_unit_test_setup(test_two, setup),
 		cmocka_unit_test_setup(test_many, setup),
 		cmocka_unit_test_setup(test_resize, setup),
+		cmocka_unit_test_setup(test_unmapped_by_workers, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
