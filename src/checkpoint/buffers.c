@@ -15,7 +15,7 @@
 
 #include "util/container_of.h"
 
-#define TOUCH_BYTES (2u << 20)
+#define PAGE_BYTES 4096u /* the smallest there is */
 
 struct buffer_pool {
 	struct worker_pool *workers;
@@ -81,15 +81,13 @@ static struct buffer *buffer_new(struct buffer_pool *p)
 	return buf;
 }
 
+/* By writing: MADV_POPULATE_WRITE keeps everybody from mapping anything meanwhile, the reactor too. */
 void buffer_touch(struct buffer *buf)
 {
-	/* in parts: whoever maps anything meanwhile waits for the one under way */
-	for (size_t at = 0; at < BUFFER_BYTES; at += TOUCH_BYTES) {
-		size_t n = BUFFER_BYTES - at < TOUCH_BYTES ? BUFFER_BYTES - at : TOUCH_BYTES;
+	volatile unsigned char *at = buf->data;
 
-		if (madvise(buf->data + at, n, MADV_POPULATE_WRITE) < 0)
-			return;
-	}
+	for (size_t i = 0; i < BUFFER_BYTES; i += PAGE_BYTES)
+		at[i] = 0;
 }
 
 struct unmap { /* buffers that go back to the kernel */
@@ -103,6 +101,8 @@ static void unmap_all(struct buffer *buf)
 
 	for (; buf; buf = next) {
 		next = buf->next;
+		/* first what takes long, since nobody can map anything during the other */
+		madvise(buf->data, BUFFER_BYTES, MADV_DONTNEED);
 		munmap(buf->data, BUFFER_BYTES);
 		free(buf);
 	}

@@ -52,7 +52,7 @@ struct buffer *buffers_take(struct buffers *b); /* used is 0; NULL: none is left
 /* The same, beyond the number too: for who could never go on without. NULL: no memory. */
 struct buffer *buffers_need(struct buffers *b);
 void buffers_give(struct buffers *b, struct buffer *buf);
-void buffer_touch(struct buffer *buf); /* makes it memory, as far as there is any; on any thread */
+void buffer_touch(struct buffer *buf); /* makes it memory, and zeroes some of it; on any thread */
 size_t buffers_left(const struct buffers *b); /* how many could be taken */
 bool buffers_beyond(const struct buffers *b); /* more are out than are meant to be */
 size_t buffers_out(const struct buffers *b); /* bytes of those that are out */

@@ -14,6 +14,7 @@
 
 struct ready {
 	struct worker_job job;
+	struct ready *next;
 	struct capture *c;
 	struct buffer *buf;
 };
@@ -35,22 +36,29 @@ static void touch_done(struct worker_job *job)
 	capture_job_end(c);
 }
 
+/* All are mapped before the first is touched, which keeps the kernel busy with the map of this process' memory. */
 void buffers_make_ready(struct capture *c)
 {
 	uint64_t n = c->r.expected / FRAME_BYTES;
+	struct ready *first = NULL, *r;
 
 	while (n--) {
 		struct buffer *buf = buffers_take(c->buffers);
-		struct ready *r = buf ? calloc(1, sizeof(*r)) : NULL;
 
+		r = buf ? calloc(1, sizeof(*r)) : NULL;
 		if (!r) {
 			if (buf)
 				buffers_give(c->buffers, buf);
-			return;
+			break;
 		}
 		r->job = (struct worker_job){ .run = touch_run, .done = touch_done };
 		r->c = c;
 		r->buf = buf;
+		r->next = first;
+		first = r;
+	}
+	while ((r = first)) {
+		first = r->next;
 		c->frames++;
 		capture_job_begin(c);
 		worker_submit(c->r.pack, &r->job);

@@ -5,6 +5,9 @@
  * Any thread may become SCHED_IDLE, but only one that is allowed nice values of the old policy may go
  * back (sched(7), RLIMIT_NICE). Capabilities do not tell in a user namespace, so it is tried once, by a
  * thread that ends then.
+ *
+ * A short slice alone is not enough for who is prompt: after it has used much of a processor the others' turn
+ * comes first. So it is less nice too.
  */
 #include "util/sched.h"
 
@@ -17,6 +20,7 @@
 
 #define SLICE_NS 100000u /* the shortest there is */
 #define RESET_ON_FORK 1u
+#define PROMPT_NICE (-10)
 
 struct slice { /* sched_setattr(2)'s argument, which older libcs do not have */
 	uint32_t size, policy;
@@ -30,11 +34,18 @@ void sched_prompt(void)
 {
 	struct slice s = { .size = sizeof(s) };
 
-	/* what it is now, with a slice; not for real-time policies, which need none */
+	/* not for real-time policies, which need none of it */
 	if (syscall(SYS_sched_getattr, 0, &s, sizeof(s), 0) < 0 || s.policy != SCHED_OTHER)
 		return;
 	s.flags = RESET_ON_FORK;
 	s.runtime = SLICE_NS;
+	/* what a child goes back to is 0: another niceness was somebody's choice */
+	if (!s.nice) {
+		s.nice = PROMPT_NICE;
+		if (!syscall(SYS_sched_setattr, 0, &s, 0))
+			return;
+		s.nice = 0;
+	}
 	(void)syscall(SYS_sched_setattr, 0, &s, 0);
 }
 

@@ -12,8 +12,8 @@
 
 /*
  * The calling thread runs soon after each time it is woken, in turns as short as the kernel makes them: for
- * what wakes often and does little. Linux 6.12 and newer (the slice of sched_setattr(2)). Its children and
- * threads are as if it had not been called.
+ * what wakes often and does little. A niceness of -10 where it may have that, and on Linux 6.12 and newer the
+ * shortest slice (sched_setattr(2)). Its children and threads are as if it had not been called.
  */
 void sched_prompt(void);
 

@@ -17,8 +17,9 @@
  * is lost; its `done` still comes from the loop.
  *
  * In a calm pool a thread yields to all others while it runs a job, and only then: the mutex is never
- * held by a thread that may not get a processor for long, with the reactor waiting for it. Who is in a hurry
- * brings back all that yield. One that is about to yield sees the hurry afterwards, by itself.
+ * held by a thread that may not get a processor for long, with the reactor waiting for it. The end of the calm
+ * and a hurry bring back all that yield: one that is pushed aside may hold a lock of the kernel's, as that of
+ * the memory map, which the reactor waits for too. One that is about to yield looks again afterwards.
  *
  * worker_submit may be called from the reactor and from a running job, not after worker_pool_free
  * began, but for callbacks that it runs itself.
@@ -59,8 +60,7 @@ struct worker_pool {
 	struct job_list waiting, finished;
 	uint64_t n_waiting, n_running, n_finished;
 	unsigned n_idle, n_threads, max_threads;
-	int calm;
-	atomic_int hurry;
+	atomic_int calm, hurry;
 	size_t stack;
 	bool ending;
 	int wake_fd;
@@ -113,11 +113,16 @@ static void pool_finish(struct worker_pool *p, struct worker_job *job)
 	pthread_cond_signal(&p->idle);
 }
 
+static bool is_calm(struct worker_pool *p)
+{
+	return atomic_load(&p->calm) > 0 && atomic_load(&p->hurry) <= 0;
+}
+
 /* Without the lock. */
 static void run_calmly(struct worker *w, struct worker_job *job)
 {
 	sched_yield_to_all();
-	if (atomic_load(&w->pool->hurry))
+	if (!is_calm(w->pool))
 		sched_unyield(0);
 	job->run(job);
 	sched_unyield(0);
@@ -143,7 +148,7 @@ static void *worker_main(void *arg)
 		}
 		p->n_waiting--;
 		p->n_running++;
-		w->yields = p->calm > 0 && !atomic_load(&p->hurry) && sched_can_yield();
+		w->yields = is_calm(p) && sched_can_yield();
 		pthread_mutex_unlock(&p->lock);
 		if (w->yields)
 			run_calmly(w, job);
@@ -314,10 +319,19 @@ void worker_submit(struct worker_pool *p, struct worker_job *job)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* With the lock held: whoever yields does so no longer. */
+static void bring_back(struct worker_pool *p)
+{
+	for (unsigned i = 0; i < p->n_threads; i++)
+		if (p->threads[i].yields)
+			sched_unyield(p->threads[i].tid);
+}
+
 void worker_pool_calm(struct worker_pool *p, int change)
 {
 	pthread_mutex_lock(&p->lock);
-	p->calm += change;
+	if (atomic_fetch_add(&p->calm, change) + change <= 0)
+		bring_back(p);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -325,9 +339,7 @@ void worker_pool_hurry(struct worker_pool *p, int change)
 {
 	pthread_mutex_lock(&p->lock);
 	if (atomic_fetch_add(&p->hurry, change) + change > 0)
-		for (unsigned i = 0; i < p->n_threads; i++)
-			if (p->threads[i].yields)
-				sched_unyield(p->threads[i].tid);
+		bring_back(p);
 	pthread_mutex_unlock(&p->lock);
 }
 

@@ -36,7 +36,7 @@ void worker_pool_free(struct worker_pool *pool);
 void worker_submit(struct worker_pool *pool, struct worker_job *job); /* never fails */
 /*
  * Jobs leave the processors to everybody else (util/sched.h) as long as more have asked for calm (1) than have
- * taken that back (-1), and nobody is in a hurry (the same). A hurry reaches running jobs too; calm counts
+ * taken that back (-1), and nobody is in a hurry (the same). The end of it reaches running jobs too; calm counts
  * from a thread's next job on.
  */
 void worker_pool_calm(struct worker_pool *pool, int change);

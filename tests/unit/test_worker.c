@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -264,14 +265,13 @@ static void test_a_calm_pool_yields(void **state)
 	event_base_free(base);
 }
 
-static void test_a_hurry_reaches_running_jobs(void **state)
+static void reaches_running_jobs(void (*end_of_calm)(struct worker_pool *pool))
 {
 	struct event_base *base = event_base_new();
 	struct worker_pool *p = pool_new(base, 2);
 	atomic_int gate = 0;
 	struct note notes[2];
 
-	(void)state;
 	if (!sched_can_yield()) {
 		print_message("SKIPPED: this process may not leave SCHED_IDLE again\n");
 		skip();
@@ -284,23 +284,44 @@ static void test_a_hurry_reaches_running_jobs(void **state)
 	}
 	while (!atomic_load(&notes[0].begun) || !atomic_load(&notes[1].begun))
 		usleep(100);
-	worker_pool_hurry(p, 1);
+	end_of_calm(p);
 	atomic_store(&gate, 1);
 	loop_until(base, 2);
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(notes[i].policy, SCHED_IDLE);
 		assert_int_equal(notes[i].policy_after, SCHED_OTHER);
 	}
-	worker_pool_hurry(p, -1);
-	worker_pool_calm(p, -1);
 	worker_pool_free(p);
 	event_base_free(base);
 }
 
+static void hurry(struct worker_pool *p)
+{
+	worker_pool_hurry(p, 1);
+}
+
+static void no_calm(struct worker_pool *p)
+{
+	worker_pool_calm(p, -1);
+}
+
+static void test_a_hurry_reaches_running_jobs(void **state)
+{
+	(void)state;
+	reaches_running_jobs(hurry);
+}
+
+/* One that is still pushed aside may hold what others need. */
+static void test_the_end_of_calm_too(void **state)
+{
+	(void)state;
+	reaches_running_jobs(no_calm);
+}
+
 static void test_prompt_is_not_inherited(void **state)
 {
+	int before = getpriority(PRIO_PROCESS, 0), status;
 	pid_t child;
-	int status;
 
 	(void)state;
 	sched_prompt();
@@ -308,7 +329,9 @@ static void test_prompt_is_not_inherited(void **state)
 	child = fork();
 	assert_true(child >= 0);
 	if (!child)
-		_exit(sched_getscheduler(0) == SCHED_OTHER ? 0 : 1);
+		_exit(sched_getscheduler(0) != SCHED_OTHER     ? 1
+		      : getpriority(PRIO_PROCESS, 0) != before ? 2
+							       : 0);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 }
@@ -324,6 +347,7 @@ int main(void)
 		cmocka_unit_test(test_drain_leaves_the_pool_usable),
 		cmocka_unit_test(test_a_calm_pool_yields),
 		cmocka_unit_test(test_a_hurry_reaches_running_jobs),
+		cmocka_unit_test(test_the_end_of_calm_too),
 		cmocka_unit_test(test_prompt_is_not_inherited),
 	};
 
