@@ -256,6 +256,16 @@ def test_io_priority(davit, rootfs):
     refused("invalid_argument", davit.run, ["true"], rootfs, process={"ioPriority": {"class": "FAST"}})
 
 
+def test_scheduling_is_not_the_daemons(davit, rootfs):
+    """The reactor is scheduled as one who is woken often; what it starts is as anybody else."""
+    reactor = davit.info["pid"]
+    assert os.sched_getscheduler(reactor) & os.SCHED_RESET_ON_FORK and os.getpriority(os.PRIO_PROCESS, reactor) < 0
+    pid = davit.launch("c", ["sleep", "1000"], rootfs)
+    for started in (pid, started_exec(davit, "c", ["sleep", "1000"])):
+        assert os.sched_getscheduler(started) == os.SCHED_OTHER
+        assert os.getpriority(os.PRIO_PROCESS, started) == 0
+
+
 def test_scheduler(davit, rootfs):
     pid = davit.launch("c", ["sleep", "1000"], rootfs, process={"scheduler": {"policy": "SCHED_BATCH", "nice": 7}})
     assert os.sched_getscheduler(pid) == os.SCHED_BATCH
