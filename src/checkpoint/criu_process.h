@@ -24,7 +24,7 @@ enum criu_step_kind {
 	CRIU_MOUNT_TMPFS, /* target; data: mount options; flags: MS_… */
 	CRIU_MKDIR, /* target, 0755 */
 	CRIU_REMOUNT, /* target: flags, with MS_BIND | MS_REMOUNT */
-	CRIU_JOIN, /* fd: a cgroup.procs or tasks file: joined by writing 0 */
+	CRIU_JOIN, /* fd: a v1 cgroup's tasks file: joined by writing 0 */
 	CRIU_CGROUP_NS, /* a cgroup namespace of its own from here on */
 };
 struct criu_step {
@@ -47,6 +47,7 @@ struct criu_start {
 	const char *first; /* a folder where programs are looked for first; NULL */
 	const char *preload; /* "LD_PRELOAD=…" for its environment; NULL: nothing */
 	int output; /* becomes stdout and stderr */
+	int cgroup; /* the folder of a v2 cgroup in which it begins; 0 or negative: the daemon's */
 };
 #define CRIU_FD_FIRST 10
 #define CRIU_SEE_MOST 4

@@ -222,6 +222,8 @@ static void run_release(struct criu_run *r)
 	criu_args_clear(&r->args);
 	free(r->steps);
 	free(r->fds);
+	if (r->cgroup > 0)
+		close(r->cgroup);
 	free(r->image_dir);
 	free(r->work_dir);
 	free(r->dir);
@@ -439,6 +441,7 @@ static void start_run(struct worker_job *job)
 		.n_fds = r->n_fds,
 		.preload = r->preload,
 		.output = out,
+		.cgroup = r->cgroup,
 	};
 	r->result = find_seen(r, seen, &s, &r->fault);
 	if (!r->result && r->store_gzip)

@@ -44,6 +44,7 @@ struct criu_run {
 	int *fds; /* malloc'ed; numbers from CRIU_FD_FIRST; borrowed fds */
 	size_t n_fds;
 	const char *preload; /* as criu_start's; borrowed */
+	int cgroup; /* as criu_start's; closed with the run */
 	bool restore; /* for words */
 	bool store_gzip; /* what criu packs by gzip is not to be compressed */
 	char *image_dir; /* malloc'ed; where criu writes its images; NULL: the run's own folder */

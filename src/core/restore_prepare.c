@@ -106,19 +106,14 @@ static int join_cgroup(struct restore *r, const struct restore_start *s, struct 
 	if (e < 0)
 		return e;
 	for (size_t i = 0; i < join.n; i++) {
-		int fd = fcntl(join.procs[i], F_DUPFD_CLOEXEC, 0);
+		int fd = fcntl(join.tasks[i], F_DUPFD_CLOEXEC, 0);
 
 		if (!e && (fd < 0 || restore_keep_fd(r, fd) < 0 ||
 			   restore_step(r, CRIU_JOIN, fd, "v1", NULL, 0) < 0))
 			e = restore_no_memory(f);
 	}
-	if (!e && join.v2_procs >= 0) {
-		int fd = fcntl(join.v2_procs, F_DUPFD_CLOEXEC, 0);
-
-		if (fd < 0 || restore_keep_fd(r, fd) < 0 ||
-		    restore_step(r, CRIU_JOIN, fd, "v2", NULL, 0) < 0)
-			e = restore_no_memory(f);
-	}
+	if (!e)
+		r->run->cgroup = TAKE_FD(join.v2_dir);
 	cgroup_join_close(&join);
 	if (!e && own && restore_step(r, CRIU_CGROUP_NS, -1, NULL, NULL, 0) < 0)
 		e = restore_no_memory(f);

@@ -60,16 +60,17 @@ void cgroup_free(struct cgroup *cg) __asm__("davit_cgroup_free");
 const char *cgroup_path(const struct cgroup *cg);
 
 /*
- * For a launch: fds of cgroup.procs of each v1 hierarchy, into which the child writes "0" itself,
- * and of the v2 folder for CLONE_INTO_CGROUP (or -1). Closed by cgroup_join_close.
+ * For a new process of one thread: fds of "tasks" of each v1 hierarchy, into which it writes "0" itself, and of the
+ * v2 folder for CLONE_INTO_CGROUP (or -1). A thread that moves itself needs no lock over all processes, while
+ * "cgroup.procs" of either version takes one that waits for RCU, 15 ms on a host that was idle. Closed by
+ * cgroup_join_close.
  */
 struct cgroup_join {
-	int procs[16];
+	int tasks[16];
 	size_t n;
-	int v2_dir; /* -1 when there is no v2 hierarchy */
-	int v2_procs; /* its cgroup.procs, for kernels without CLONE_INTO_CGROUP; -1 */
+	int v2_dir; /* O_PATH; -1 when there is no v2 hierarchy */
 };
-int cgroup_join_open(struct cgroup *cg, struct cgroup_join *join, struct fault *f);
+int cgroup_join_open(const struct cgroup *cg, struct cgroup_join *join, struct fault *f);
 void cgroup_join_close(struct cgroup_join *join);
 
 /* All pids in the group and its children; *pids malloc'ed. */

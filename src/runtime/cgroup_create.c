@@ -375,30 +375,27 @@ const char *cgroup_path(const struct cgroup *cg)
 	return cg->path;
 }
 
-int cgroup_join_open(struct cgroup *cg, struct cgroup_join *join, struct fault *f)
+int cgroup_join_open(const struct cgroup *cg, struct cgroup_join *join, struct fault *f)
 {
-	struct cgroup_host *h = cg->host;
+	const struct cgroup_host *h = cg->host;
 	char shown[PATH_MAX];
 
 	join->n = 0;
-	join->v2_dir = join->v2_procs = -1;
+	join->v2_dir = -1;
 	for (size_t i = 0; i < h->n; i++) {
-		int fd = cgroup_file_open(h, (int)i, cg->path, "cgroup.procs", O_WRONLY);
+		bool v2 = h->h[i].v2;
+		int fd = cgroup_file_open(h, (int)i, cg->path, v2 ? "" : "tasks",
+					  v2 ? O_PATH | O_DIRECTORY : O_WRONLY);
 
-		if (fd >= 0 && h->h[i].v2) {
-			join->v2_procs = fd;
-			fd = join->v2_dir = openat(h->h[i].fd, cg->path + 1,
-						   O_PATH | O_DIRECTORY | O_CLOEXEC);
-			if (fd < 0)
-				fd = -errno;
-		} else if (fd >= 0) {
-			join->procs[join->n++] = fd;
-		}
 		if (fd < 0) {
+			cgroup_show(h, (int)i, cg->path, v2 ? "" : "tasks", shown, sizeof(shown));
 			cgroup_join_close(join);
-			cgroup_show(h, (int)i, cg->path, "cgroup.procs", shown, sizeof(shown));
 			return fault_sys(f, -fd, "open", shown);
 		}
+		if (v2)
+			join->v2_dir = fd;
+		else
+			join->tasks[join->n++] = fd;
 	}
 	return 0;
 }
@@ -424,8 +421,7 @@ int cgroup_init_open(const struct cgroup *cg, pid_t init)
 void cgroup_join_close(struct cgroup_join *join)
 {
 	for (size_t i = 0; i < join->n; i++)
-		fd_close(&join->procs[i]);
+		fd_close(&join->tasks[i]);
 	join->n = 0;
 	fd_close(&join->v2_dir);
-	fd_close(&join->v2_procs);
 }

@@ -221,7 +221,7 @@ static void close_what_is_not_ours(struct child *c, const struct plan *p)
 		keep_fd(keep, &n, fd);
 	keep_fd(keep, &n, c->sock);
 	for (size_t i = 0; i < p->join.n; i++)
-		keep_fd(keep, &n, p->join.procs[i]);
+		keep_fd(keep, &n, p->join.tasks[i]);
 	keep_fd(keep, &n, p->join_pidfd);
 	keep_fd(keep, &n, p->state_fds[0]);
 	keep_fd(keep, &n, p->state_fds[1]);

@@ -40,9 +40,9 @@ int child_cgroups(struct child *c, const struct plan_op *op)
 
 	(void)op;
 	for (size_t i = 0; i < join->n; i++) {
-		if (write(join->procs[i], "0", 1) != 1)
+		if (write(join->tasks[i], "0", 1) != 1)
 			return -errno;
-		close(join->procs[i]);
+		close(join->tasks[i]);
 	}
 	return 0;
 }

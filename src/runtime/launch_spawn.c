@@ -457,33 +457,6 @@ static int help_child(struct plan *p, int sock, pid_t *pid, int *pidfd, struct f
 	return r;
 }
 
-/*
- * Not cgroup_join_open: the child is one thread, and a thread that moves itself by v1's "tasks" needs no
- * lock over all processes, while "cgroup.procs" takes one that waits for RCU, 15 ms on a host that was idle.
- */
-static int join_open(const struct cgroup *cg, struct cgroup_join *join, struct fault *f)
-{
-	const struct cgroup_host *h = cg->host;
-	char shown[PATH_MAX];
-
-	for (size_t i = 0; i < h->n; i++) {
-		bool v2 = h->h[i].v2;
-		int fd = cgroup_file_open(h, (int)i, cg->path, v2 ? "" : "tasks",
-					  v2 ? O_PATH | O_DIRECTORY : O_WRONLY);
-
-		if (fd < 0) {
-			cgroup_show(h, (int)i, cg->path, v2 ? "" : "tasks", shown, sizeof(shown));
-			cgroup_join_close(join);
-			return fault_sys(f, -fd, "open cgroup", shown);
-		}
-		if (v2)
-			join->v2_dir = fd;
-		else
-			join->procs[join->n++] = fd;
-	}
-	return 0;
-}
-
 /* What the child had to say for itself is the better reason. */
 static void prefer_child(int sock, struct fault *f)
 {
@@ -505,7 +478,7 @@ int plan_spawn(struct plan *p, int *sock, pid_t *pid, int *pidfd, struct fault *
 	r = prepare(p, f);
 	if (r < 0)
 		return r;
-	if (p->cgroup && (r = join_open(p->cgroup, &p->join, f)) < 0)
+	if (p->cgroup && (r = cgroup_join_open(p->cgroup, &p->join, f)) < 0)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0) {
 		r = fault_sys(f, errno, "socketpair", NULL);

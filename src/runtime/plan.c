@@ -138,7 +138,7 @@ int plan_new(struct plan **out)
 	if (!p)
 		return -ENOMEM;
 	p->join_pidfd = p->userns = -1;
-	p->join.v2_dir = p->join.v2_procs = -1;
+	p->join.v2_dir = -1;
 	for (size_t i = 0; i < ARRAY_SIZE(p->stdio); i++)
 		p->stdio[i] = -1;
 	p->state_fds[0] = p->state_fds[1] = -1;

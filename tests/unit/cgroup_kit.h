@@ -46,3 +46,19 @@ static inline struct cgroup_host *cgroup_kit_begin(const char *parent)
 	}
 	return host;
 }
+
+/* Of a child of one thread that has just been forked: whether it is in the group now, in all hierarchies. */
+static inline bool cgroup_kit_join(const struct cgroup_join *join)
+{
+	bool ok = true;
+
+	for (size_t i = 0; i < join->n; i++)
+		ok &= write(join->tasks[i], "0", 1) == 1;
+	if (join->v2_dir >= 0) {
+		int fd = openat(join->v2_dir, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+
+		ok &= fd >= 0 && write(fd, "0", 1) == 1;
+		close(fd);
+	}
+	return ok;
+}

@@ -99,12 +99,8 @@ static pid_t put_sleeper(struct cgroup *cg, int grandchildren)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
-		bool ok = true;
+		bool ok = cgroup_kit_join(&join);
 
-		for (size_t i = 0; i < join.n; i++)
-			ok &= write(join.procs[i], "0", 1) == 1;
-		if (join.v2_procs >= 0)
-			ok &= write(join.v2_procs, "0", 1) == 1;
 		for (int i = 0; i < grandchildren; i++)
 			if (!fork())
 				break;

@@ -268,10 +268,7 @@ static int probe_in(struct cgroup *cg)
 	if (!pid) {
 		int r = 0, fd;
 
-		for (size_t i = 0; i < join.n; i++)
-			if (write(join.procs[i], "0", 1) != 1)
-				_exit(100);
-		if (join.v2_procs >= 0 && write(join.v2_procs, "0", 1) != 1)
+		if (!cgroup_kit_join(&join))
 			_exit(100);
 		fd = open("/dev/null", O_WRONLY);
 		r |= fd >= 0;

@@ -608,7 +608,7 @@ static void test_host_v2(void **state)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
-		if (write(join.v2_procs, "0", 1) == 1)
+		if (cgroup_kit_join(&join))
 			pause();
 		_exit(1);
 	}
@@ -657,10 +657,7 @@ static void test_oom_kills(void **state)
 		char *p = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			       -1, 0);
 
-		for (size_t i = 0; i < join.n; i++)
-			if (write(join.procs[i], "0", 1) != 1)
-				_exit(1);
-		if (join.v2_procs >= 0 && write(join.v2_procs, "0", 1) != 1)
+		if (!cgroup_kit_join(&join))
 			_exit(1);
 		for (size_t i = 0; p != MAP_FAILED && i < 64 << 20; i += 4096)
 			p[i] = 1;
