@@ -16,10 +16,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/args.h"
 #include "cli/conn.h"
 #include "cli/image.h"
 #include "cli/js.h"
 #include "cli/mem.h"
+#include "cli/units.h"
+#include "util/clock.h"
 #include "util/digest.h"
 #include "util/json.h"
 #include "util/limits.h"
@@ -27,6 +30,7 @@
 #define ARTIFACT "application/vnd.davit.checkpoint.v1"
 #define CONFIG "application/vnd.davit.checkpoint.config.v1+json"
 #define OWN_LAYER "application/vnd.davit.checkpoint."
+#define STALL_MAX_SECONDS (365 * 24 * 3600)
 #define INDEX "application/vnd.oci.image.index.v1+json"
 
 void cli_checkpoint_clear(struct checkpoint *c)
@@ -203,6 +207,22 @@ int cli_checkpoint_read_folder(const char *path, struct checkpoint *out, struct 
 		fault_prefix(f, "reading %s/" CHECKPOINT_RECORD_FILE, path);
 		cli_checkpoint_clear(out);
 	}
+	return r;
+}
+
+int cli_checkpoint_stall(struct cli *cli, json_object *options, struct fault *f)
+{
+	const char *stall = args_get(cli, "stall-timeout");
+	int64_t seconds;
+	int r;
+
+	if (!stall)
+		return 0;
+	r = units_int(stall, 0, STALL_MAX_SECONDS, &seconds, f);
+	if (r < 0)
+		fault_prefix(f, "--stall-timeout");
+	else
+		js_set_int(options, "stall_timeout", seconds * CLOCK_NS_PER_SEC);
 	return r;
 }
 

@@ -53,3 +53,6 @@ char *cli_checkpoint_absolute(const char *path);
 void cli_checkpoint_time(int64_t us, char *buf, size_t size);
 /* "3.1", of bytes that went in to what came out; "-" for what is not known. buf of 16 bytes. */
 void cli_checkpoint_ratio(int64_t in, int64_t out, char *buf, size_t size);
+
+/* The option --stall-timeout, in seconds, of a command becomes the option stall_timeout of a request. 0 or negative */
+int cli_checkpoint_stall(struct cli *cli, json_object *options, struct fault *f);

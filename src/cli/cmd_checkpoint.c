@@ -23,9 +23,6 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/units.h"
-#include "util/clock.h"
-
-#define STALL_MAX_SECONDS (365 * 24 * 3600)
 
 enum form { FORM_OCI, FORM_PODMAN, FORM_CONTAINERD, FORM_FOLDER };
 static const char *const forms[] = { "davit-oci", "podman", "containerd", "criu-dir" };
@@ -107,8 +104,7 @@ static int words(struct cli *cli, json_object *o, struct fault *f)
 
 static int numbers(struct cli *cli, json_object *o, struct fault *f)
 {
-	const char *level = args_get(cli, "level"), *stall = args_get(cli, "stall-timeout"),
-		   *compression = args_get(cli, "compression");
+	const char *level = args_get(cli, "level"), *compression = args_get(cli, "compression");
 	int64_t n;
 	int r = 0;
 
@@ -121,14 +117,7 @@ static int numbers(struct cli *cli, json_object *o, struct fault *f)
 		else
 			js_set_int(o, "level", n);
 	}
-	if (r == 0 && stall) {
-		r = units_int(stall, 0, STALL_MAX_SECONDS, &n, f);
-		if (r < 0)
-			fault_prefix(f, "--stall-timeout");
-		else
-			js_set_int(o, "stall_timeout", n * CLOCK_NS_PER_SEC);
-	}
-	return r;
+	return r == 0 ? cli_checkpoint_stall(cli, o, f) : r;
 }
 
 static int options_read(struct cli *cli, json_object *o, struct fault *f)

@@ -157,9 +157,11 @@ static int prepare(struct restore *r, struct fault *f)
 
 /* ---- the task */
 
-static void more_params(const struct restore *r, json_object *p)
+static int more_params(const struct restore *r, json_object *p, struct fault *f)
 {
 	json_object *options = js_object();
+	const char *work = args_get(r->cli, "work-path");
+	int e;
 
 	if (r->folder)
 		js_set_str(p, "checkpoint", r->folder);
@@ -169,7 +171,14 @@ static void more_params(const struct restore *r, json_object *p)
 		js_set(options, "external_mounts", json_object_get(r->external));
 	if (args_flag(r->cli, "tcp-close"))
 		js_set_bool(options, "tcp_close", true);
+	if (work) {
+		char *path CLEANUP_FREE = cli_checkpoint_absolute(work);
+
+		js_set_str(options, "criu_work_path", path);
+	}
+	e = cli_checkpoint_stall(r->cli, options, f);
 	js_set(p, "options", options);
+	return e;
 }
 
 static void created(void *user)
@@ -194,8 +203,10 @@ static int run(struct restore *r, struct fault *f)
 	struct fault ignored;
 	int e, status = 0;
 
-	more_params(r, more);
-	e = detach ? run_background(r->cli, &run, f) : run_foreground(r->cli, &run, &status, f);
+	e = more_params(r, more, f);
+	if (e == 0)
+		e = detach ? run_background(r->cli, &run, f)
+			   : run_foreground(r->cli, &run, &status, f);
 	if (e < 0) {
 		/* One that runs, although we know nothing of it any more, stays. */
 		if (run_remove(r->cli, r->id, false, &ignored) == 0)
@@ -249,6 +260,13 @@ static const struct cli_option options[] = {
 	{ .name = "tcp-established",
 	  .doc = "keep established TCP connections (the default, when the checkpoint has them)" },
 	{ .name = "tcp-close", .doc = "close them instead" },
+	{ .name = "stall-timeout",
+	  .argument = "SECONDS",
+	  .doc = "give up when nothing has moved for so long; 0: never (30)" },
+	{ .name = "work-path",
+	  .argument = "DIR",
+	  .doc = "where criu leaves its log",
+	  .flags = CLI_FILE },
 	{ .name = "trust",
 	  .doc = "give a checkpoint from elsewhere all that it asks for: it gets to be root here" },
 	{ .name = NULL },

@@ -250,6 +250,20 @@ static int read_checkpoint(struct restore *r, struct fault *f)
 	return checkpoint_image_read(&c, r->name, r->has_target ? &r->target : NULL, &r->read);
 }
 
+/* Of an earlier restore with this work folder: criu writes no pid over another. */
+static int forget_pid(struct restore *r, struct fault *f)
+{
+	CLEANUP_FREE char *path = NULL;
+
+	if (!r->work_path)
+		return 0;
+	if (asprintf(&path, "%s/" CRIU_PIDFILE, r->work_path) < 0) {
+		path = NULL;
+		return restore_no_memory(f);
+	}
+	return unlink(path) < 0 && errno != ENOENT ? fault_sys(f, errno, "remove", path) : 0;
+}
+
 static int write_args(struct restore *r, const char *root, struct fault *f)
 {
 	const struct ckpt_record *k = &r->read.record;
@@ -293,6 +307,9 @@ static int write_args(struct restore *r, const char *root, struct fault *f)
 		return restore_no_memory(f);
 	if (r->work_path && !(r->run->work_dir = strdup(r->work_path)))
 		return restore_no_memory(f);
+	e = forget_pid(r, f);
+	if (e < 0)
+		return e;
 	criu_args_restore(&r->run->args, &c);
 	return r->run->args.failed ? restore_no_memory(f) : 0;
 }

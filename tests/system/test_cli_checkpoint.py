@@ -351,12 +351,24 @@ def test_env_twins(davit, box):
     (["--network", "nonsense"], "none of none, host"),
     (["--network", "container:nobody"], "nobody"),
     (["--name", "not a name"], "id"),
+    (["--stall-timeout", "soon"], "--stall-timeout"),
 ])
 def test_wrong_options_of_restore(davit, box, options, said):
     counter(davit, box)
     checkpoint(davit, "--name", "ck", "c")
     assert said in refused(davit, "restore", "--name", "r", *options, "ck")
     nothing_left(davit, ["c"])
+
+
+def test_work_path_of_restore(davit, box, tmp_path):
+    """One and the same folder for several: criu writes its log anew and takes no offence at what it left there."""
+    counter(davit, box)
+    checkpoint(davit, "--name", "ck", "c")
+    for name in ("r1", "r2"):
+        davit.cli("restore", "-d", "--name", name, "--stall-timeout", "60", "--work-path", str(tmp_path), "ck", check=True,
+                  timeout=DEADLINE * 2)
+        goes_on(davit, name, 3)
+        assert (tmp_path / "criu.log").exists()
 
 
 def test_tcp_close(davit, box):
