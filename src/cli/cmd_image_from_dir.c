@@ -35,7 +35,7 @@ static int config_read(struct cli *cli, json_object **out, struct fault *f)
 		return 0;
 	}
 	r = *text == '{' ? json_parse(text, strlen(text), out, f)
-			 : json_parse_file(AT_FDCWD, text, LIMIT_MANIFEST_BYTES, out, f);
+			 : json_parse_input(text, LIMIT_MANIFEST_BYTES, out, f);
 	if (r == 0 && !json_object_is_type(*out, json_type_object))
 		r = fault_set(f, FAULT_INVALID_ARGUMENT, 0, "it is no JSON map");
 	if (r < 0)

@@ -85,7 +85,7 @@ int envlist_file(json_object *list, const char *path, struct fault *f)
 	size_t size;
 	int r;
 
-	r = fd_read_file(AT_FDCWD, path, ENV_FILE_BYTES, &text, &size);
+	r = fd_read_input(path, ENV_FILE_BYTES, &text, &size);
 	if (r < 0)
 		return fault_sys(f, -r, "reading the environment file", path);
 	if (strlen(text) != size)

@@ -342,7 +342,8 @@ static int copy_data(int from, int to)
 
 static int copy_file(int from_dir, int to_dir, const char *name, const struct stat *st)
 {
-	int from CLEANUP_CLOSE = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	int from CLEANUP_CLOSE = openat(from_dir, name,
+					O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
 	int to CLEANUP_CLOSE = -1;
 	int r;
 

@@ -218,7 +218,7 @@ int spec_build_seccomp(struct spec_build *b, struct fault *f)
 		json_object_object_del(lin, "seccomp");
 		return 0;
 	}
-	r = json_parse_file(AT_FDCWD, value, PROFILE_BYTES, &profile, f);
+	r = json_parse_input(value, PROFILE_BYTES, &profile, f);
 	if (r == 0)
 		r = seccomp_resolve(profile, b->caps, &resolved, f);
 	if (r < 0) {

@@ -273,10 +273,12 @@ void criu_run_free(struct criu_run *r)
 /* The end of a log, where the errors are: LOG_MOST bytes at most. 0 or negative */
 static int read_log(const char *path, char **text, size_t *size)
 {
-	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	CLEANUP_CLOSE int fd = fd_open_regular(AT_FDCWD, path, O_NOFOLLOW);
 	off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END), from;
 	int r;
 
+	if (fd < 0)
+		return fd;
 	if (end < 0)
 		return -errno;
 	from = end > LOG_MOST ? end - LOG_MOST : 0;

@@ -398,8 +398,8 @@ static int identity(struct davit *d, struct fault *f)
 		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
 		 u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
 		 u[15]);
-	fd = openat(d->root_fd, "id.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-		    0644);
+	fd = openat(d->root_fd, "id.new",
+		    O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)
 		return fault_sys(f, errno, "open", "ROOT/id.new");
 	r = fd_write_all(fd, d->id, strlen(d->id));
@@ -515,6 +515,8 @@ static int start_rooms(struct reactor *r, struct fault *f)
 
 	if (open_store(d, f) < 0)
 		return -1;
+	if (*store_notice(d->store))
+		log_warn("%s/%s", d->config.root, store_notice(d->store));
 	if (snapshotter_no_overlay(d->store))
 		log_warn("snapshots are full copies (native): %s",
 			 snapshotter_no_overlay(d->store));

@@ -80,7 +80,7 @@ static int hand_in(struct restore *r, int fd, struct fault *f)
 
 static int hand_in_path(struct restore *r, const char *path, struct fault *f)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 
 	return fd < 0 ? fault_sys(f, errno, "open the network namespace", path) : hand_in(r, fd, f);
 }

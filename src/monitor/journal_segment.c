@@ -176,7 +176,7 @@ static int window_file(struct journal *j, const struct journal_segment *s, int *
 	if (j->window.fd < 0 || j->window.fd_index != s->index) {
 		fd_close(&j->window.fd);
 		journal_segment_name(name, s->index);
-		j->window.fd = openat(j->dirfd, name, O_RDONLY | O_CLOEXEC);
+		j->window.fd = openat(j->dirfd, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 		if (j->window.fd < 0)
 			return -errno;
 		j->window.fd_index = s->index;

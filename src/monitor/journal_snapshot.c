@@ -234,7 +234,7 @@ int journal_snapshot_read(struct journal *j, uint64_t index, struct journal_byte
 	int r;
 
 	journal_snapshot_name(name, index);
-	fd = openat(j->dirfd, name, O_RDONLY | O_CLOEXEC);
+	fd = openat(j->dirfd, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
 	r = journal_head_read(fd, journal_snapshot_magic, j->boot, h);

@@ -79,29 +79,27 @@ static void make_folders(const char *path)
 	}
 }
 
+/* One thread writes for all: what is no regular file, and so might keep it waiting, is -ENXIO. */
 static int file_open(struct log_file *f)
 {
+	const int flags = O_RDWR | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+	CLEANUP_CLOSE int fd = open(f->path, flags, 0640);
 	struct stat st;
 	char last;
-	int fd = open(f->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
 
 	if (fd < 0 && errno == ENOENT) {
 		make_folders(f->path);
-		fd = open(f->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+		fd = open(f->path, flags, 0640);
 	}
-	if (fd < 0)
+	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
-	if (fstat(fd, &st) < 0) {
-		int err = errno;
-
-		close(fd);
-		return -err;
-	}
-	f->fd = fd;
+	if (!S_ISREG(st.st_mode))
+		return -ENXIO;
+	f->fd = TAKE_FD(fd);
 	f->size = st.st_size;
 	/* a machine that went down may have left half a line */
-	if (f->size && pread(fd, &last, 1, f->size - 1) == 1 && last != '\n' &&
-	    write(fd, "\n", 1) == 1)
+	if (f->size && pread(f->fd, &last, 1, f->size - 1) == 1 && last != '\n' &&
+	    write(f->fd, "\n", 1) == 1)
 		f->size++;
 	return 0;
 }

@@ -31,6 +31,12 @@ static void fault_file(struct store_call *c, const char *step, const char *diges
 	fault_at(c->f, step, path);
 }
 
+/* A folder, link, FIFO, socket or device, which nothing of davit's puts there. */
+static bool is_other(int r)
+{
+	return r == -EISDIR || r == -ELOOP || r == -ENXIO;
+}
+
 /* The database's lock keeps row and file together until the file is open. */
 static int blob_open(struct store_call *c, const char *digest, int *fd, uint64_t *size)
 {
@@ -43,11 +49,18 @@ static int blob_open(struct store_call *c, const char *digest, int *fd, uint64_t
 		return r;
 	if (owner != CONTENT_OWN)
 		return content_not_found(c, digest);
-	*fd = openat(c->store->blobs_fd, digest + 7, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (*fd >= 0)
+	r = fd_open_regular(c->store->blobs_fd, digest + 7, O_NOFOLLOW);
+	if (r >= 0) {
+		*fd = r;
 		return 0;
-	r = -errno;
-	if (r == -ENOENT) {
+	}
+	if (is_other(r)) {
+		fault_set(c->f, FAULT_FAILED_PRECONDITION, 0,
+			  "what is in the place of the content %s is no regular file: import its "
+			  "image again, or write it again without saying the digest beforehand",
+			  digest);
+		r = -EUCLEAN;
+	} else if (r == -ENOENT) {
 		fault_set(c->f, FAULT_FAILED_PRECONDITION, 0,
 			  "the file of the content %s is not there any more: somebody has removed "
 			  "it; delete the content, or write it again",
@@ -165,8 +178,7 @@ static int same_piece(int a, int b, char *buf, uint64_t at, size_t size)
 
 int content_same(struct store_call *c, const char *digest, int fd, uint64_t size)
 {
-	CLEANUP_CLOSE int there = openat(c->store->blobs_fd, digest + 7,
-					 O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	CLEANUP_CLOSE int there = fd_open_regular(c->store->blobs_fd, digest + 7, O_NOFOLLOW);
 	CLEANUP_FREE char *buf = malloc(2 * HASH_BYTES);
 	struct stat st;
 	int r = 1;
@@ -174,10 +186,10 @@ int content_same(struct store_call *c, const char *digest, int fd, uint64_t size
 	if (!buf)
 		return -ENOMEM;
 	if (there < 0)
-		return errno == ENOENT || errno == ELOOP ? 0 : -errno;
+		return there == -ENOENT || is_other(there) ? 0 : there;
 	if (fstat(there, &st) < 0)
 		return -errno;
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != size)
+	if ((uint64_t)st.st_size != size)
 		return 0;
 	for (uint64_t at = 0; r > 0 && at < size; at += HASH_BYTES) {
 		size_t n = size - at < HASH_BYTES ? (size_t)(size - at) : HASH_BYTES;
@@ -223,7 +235,8 @@ int content_unlink(struct store *s, const char *digest, int *fd)
 	*fd = openat(s->blobs_fd, hex, O_PATH | O_CLOEXEC | O_NOFOLLOW);
 	if (unlinkat(s->blobs_fd, hex, 0) == 0 || errno == ENOENT)
 		return 0;
-	return -errno;
+	/* a folder, which is not davit's */
+	return errno == EISDIR ? store_trash(s, s->blobs_fd, hex) : -errno;
 }
 
 /* ---- the start */
@@ -235,13 +248,22 @@ int content_write_file(int folder, const char *name, const void *data, size_t si
 	int r;
 
 	snprintf(temp, sizeof(temp), ".%s.new", name);
-	unlinkat(folder, temp, 0);
+	tree_remove(folder, temp, NULL);
 	fd = openat(folder, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)
 		return -errno;
 	r = fd_write_all(fd, data, size);
-	if (!r && (fchmod(fd, 0644) < 0 || fsync(fd) < 0 ||
-		   renameat(folder, temp, folder, name) < 0 || fsync(folder) < 0))
+	if (!r && (fchmod(fd, 0644) < 0 || fsync(fd) < 0))
+		r = -errno;
+	if (!r && renameat(folder, temp, folder, name) < 0) {
+		r = -errno;
+		/* a folder has come to be in its place */
+		if (r == -EISDIR)
+			r = tree_remove(folder, name, NULL);
+		if (!r && renameat(folder, temp, folder, name) < 0)
+			r = -errno;
+	}
+	if (!r && fsync(folder) < 0)
 		r = -errno;
 	if (r < 0)
 		unlinkat(folder, temp, 0);
@@ -265,13 +287,18 @@ static int remove_orphans(struct store *s, struct fault *f)
 		enum content_owner owner;
 		char digest[DIGEST_TEXT + 256];
 		uint64_t size;
+		int fd;
 
 		snprintf(digest, sizeof(digest), "sha256:%s", e->d_name);
 		if (!digest_valid(digest))
 			continue; /* not davit's */
 		r = content_owner(&c, digest, &owner, &size);
-		if (!r && owner == CONTENT_NOBODY && unlinkat(s->blobs_fd, e->d_name, 0) < 0)
-			r = fault_sys(f, errno, "remove the file without a record", e->d_name);
+		if (!r && owner == CONTENT_NOBODY) {
+			r = content_unlink(s, digest, &fd);
+			fd_close(&fd);
+			if (r < 0)
+				fault_sys(f, -r, "remove the file without a record", e->d_name);
+		}
 	}
 	if (!r && errno)
 		r = fault_sys(f, errno, "read the folder", "content/blobs/sha256");
@@ -321,8 +348,8 @@ int content_start(struct store *s, struct fault *f)
 	int r;
 
 	/* of a daemon that was killed */
-	unlinkat(s->content_fd, ".oci-layout.new", 0);
-	unlinkat(s->content_fd, ".index.json.new", 0);
+	tree_remove(s->content_fd, ".oci-layout.new", NULL);
+	tree_remove(s->content_fd, ".index.json.new", NULL);
 	if (faccessat(s->content_fd, "oci-layout", F_OK, 0) < 0) {
 		r = content_write_file(s->content_fd, "oci-layout", layout, sizeof(layout) - 1);
 		/* a full disk is no reason not to start */

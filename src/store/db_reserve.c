@@ -40,10 +40,11 @@ static char *reserve_path(const struct db *db)
 bool db_make_room(struct db *db)
 {
 	CLEANUP_FREE char *path = reserve_path(db);
-	CLEANUP_CLOSE int fd = path ? open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	CLEANUP_CLOSE int fd = path ? open(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)
+				    : -1;
 	struct stat st;
 
-	if (fd < 0 || fstat(fd, &st) < 0 || !st.st_size)
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !st.st_size)
 		return false;
 	return ftruncate(fd, st.st_size > RESERVE_PART ? st.st_size - RESERVE_PART : 0) == 0;
 }
@@ -69,8 +70,8 @@ void db_reserve(struct db *db)
 		return;
 	if (statvfs(db->path, &vfs) < 0 || (uint64_t)vfs.f_bavail * vfs.f_frsize < RESERVE_FREE)
 		return;
-	fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = open(path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0600);
 	/* a file system that cannot has no such reserve */
-	if (fd >= 0)
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		(void)!fallocate(fd, 0, 0, RESERVE_BYTES);
 }

@@ -48,7 +48,7 @@ void db_suspect(const char *path)
 		name = NULL;
 		return;
 	}
-	fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	fd = open(name, O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return; /* found again by who reads it again */
 }
@@ -129,8 +129,8 @@ static int switch_files(int root_fd, const char *stamp, struct fault *f)
 	if (fd < 0 || fsync(fd) < 0)
 		return fault_sys(f, errno, "sync the new database", NEW);
 	fd_close(&fd);
-	fd = openat(root_fd, SWITCH ".new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-		    0600);
+	fd = openat(root_fd, SWITCH ".new",
+		    O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW, 0600);
 	r = fd < 0 ? -errno : fd_write_all(fd, stamp, strlen(stamp));
 	if (!r && (fsync(fd) < 0 || renameat(root_fd, SWITCH ".new", root_fd, SWITCH) < 0 ||
 		   fsync(root_fd) < 0))
@@ -266,12 +266,12 @@ static int rebuild(int root_fd, const char *root, struct salvage_wal *wal, const
 		   char **report, struct fault *f)
 {
 	struct salvage s = { .root_fd = root_fd, .root = root, .f = f };
-	CLEANUP_CLOSE int fd = openat(root_fd, NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	CLEANUP_CLOSE int fd = fd_open_regular(root_fd, NAME, O_NOFOLLOW);
 	struct salvage_pages pages = { 0 };
 	int r;
 
-	if (fd < 0 && errno != ENOENT)
-		return fault_sys(f, errno, "open the database", NAME);
+	if (fd < 0 && fd != -ENOENT)
+		return fault_sys(f, -fd, "open the database", NAME);
 	make_stamp(root_fd, s.stamp, sizeof(s.stamp));
 	r = salvage_pages_open(&pages, fd, wal);
 	if (r < 0)
@@ -301,7 +301,7 @@ static int rebuild(int root_fd, const char *root, struct salvage_wal *wal, const
 /* Ours, and not too new, as far as its first page can be read; else SQLite is to judge. */
 static int is_ours(int root_fd, struct salvage_wal *wal)
 {
-	CLEANUP_CLOSE int fd = openat(root_fd, NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	CLEANUP_CLOSE int fd = fd_open_regular(root_fd, NAME, O_NOFOLLOW);
 	struct salvage_pages pages = { 0 };
 	uint32_t application, version;
 	int r = salvage_pages_open(&pages, fd, wal);
@@ -452,7 +452,7 @@ int db_open_or_rebuild(struct db **out, int root_fd, const char *root, char **re
 {
 	struct salvage_wal wal = { .fd = -1 };
 	char reason[1600] = "";
-	int r = check_unused(root_fd, root, f);
+	int r = check_unused(root_fd, root, f), wal_error;
 
 	*out = NULL;
 	*report = NULL;
@@ -464,8 +464,9 @@ int db_open_or_rebuild(struct db **out, int root_fd, const char *root, char **re
 		r = open_checked(out, root_fd, root, reason, sizeof(reason), f);
 		/* opening it may have changed the log */
 		salvage_wal_close(&wal);
-		if (r > 0 && salvage_wal_open(&wal, root_fd, NAME "-wal") < 0)
-			r = fault_sys(f, errno, "read the database's log", NAME "-wal");
+		wal_error = r > 0 ? salvage_wal_open(&wal, root_fd, NAME "-wal") : 0;
+		if (wal_error < 0)
+			r = fault_sys(f, -wal_error, "read the database's log", NAME "-wal");
 	}
 	if (r >= 0 && *reason) {
 		r = rebuild(root_fd, root, &wal, reason, report, f);

@@ -191,9 +191,9 @@ int salvage_wal_open(struct salvage_wal *w, int root_fd, const char *name)
 	int r;
 
 	memset(w, 0, sizeof(*w));
-	w->fd = openat(root_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	w->fd = fd_open_regular(root_fd, name, O_NOFOLLOW);
 	if (w->fd < 0)
-		return errno == ENOENT ? 0 : -errno;
+		return w->fd == -ENOENT ? 0 : w->fd;
 	if (fstat(w->fd, &st) < 0)
 		return -errno;
 	/* one that is no longer than its header has nothing */

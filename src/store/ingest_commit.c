@@ -129,11 +129,17 @@ static void data_path(const struct ingest *i, char path[DIGEST_HEX + 8])
 /* With the database's lock. */
 static int move(struct ingest *i, struct ingest_commit *k, struct fault *f)
 {
+	const char *to = digest_hex(&k->digest);
 	char path[DIGEST_HEX + 8];
+	int r;
 
 	data_path(i, path);
-	if (renameat(i->s->ingest_fd, path, i->s->blobs_fd, digest_hex(&k->digest)) < 0)
-		return ingest_failed(i, -errno, "rename", f);
+	r = renameat(i->s->ingest_fd, path, i->s->blobs_fd, to) < 0 ? -errno : 0;
+	/* a folder, which nothing of davit's puts there */
+	if (r == -EISDIR && store_trash(i->s, i->s->blobs_fd, to) == 0)
+		r = renameat(i->s->ingest_fd, path, i->s->blobs_fd, to) < 0 ? -errno : 0;
+	if (r < 0)
+		return ingest_failed(i, r, "rename", f);
 	set_moved(i, k, true);
 	return 0;
 }

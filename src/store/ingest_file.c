@@ -10,8 +10,9 @@
  *   ingest/HASH/expected    a digest, when known
  *
  * `ref` is written last. A folder whose ref does not give its name, or without data, is one that was
- * being made or removed when the daemon was killed: it goes at the next start. Nothing here is
- * synced: after a power cut an ingest may be gone, or shorter.
+ * being made or removed when the daemon was killed: it goes at the next start, and so does whatever
+ * else is in this folder. What cannot be read or removed is left, and never keeps a daemon from
+ * starting. Nothing here is synced: after a power cut an ingest may be gone, or shorter.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -67,8 +68,8 @@ static int write_text(struct ingest *i, const char *file, const char *text)
 	char path[PATH_BYTES];
 
 	path_of(i, file, path);
-	fd = openat(i->s->ingest_fd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-		    0600);
+	fd = openat(i->s->ingest_fd, path,
+		    O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW, 0600);
 	return fd < 0 ? -errno : fd_write_all(fd, text, strlen(text));
 }
 
@@ -111,7 +112,8 @@ static int open_data(struct ingest *i, int flags, struct fault *f)
 	char path[PATH_BYTES];
 
 	path_of(i, "data", path);
-	i->fd = openat(i->s->ingest_fd, path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+	i->fd = openat(i->s->ingest_fd, path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW | flags,
+		       0600);
 	return i->fd < 0 ? failed(i, "open", "data", -errno, f) : 0;
 }
 
@@ -124,6 +126,10 @@ int ingest_files_open(struct ingest *i, struct fault *f)
 		return r;
 	if (fstat(i->fd, &st) < 0)
 		return failed(i, "open", "data", -errno, f);
+	if (!S_ISREG(st.st_mode))
+		return fault_set(f, FAULT_FAILED_PRECONDITION, 0,
+				 "content/ingest/%s/data is no regular file: abort the ref %.256s",
+				 i->name, i->ref);
 	if ((uint64_t)st.st_size != i->offset) {
 		/* changed by somebody else: what is there counts */
 		hasher_free(TAKE_PTR(i->hasher));
@@ -235,11 +241,19 @@ static int read_folder(struct store *s, const char *name,
 	return fn(s, &found);
 }
 
+/* No ingest, or what is left of one. Another failure may be of a whole one. */
+static bool is_rest(int r)
+{
+	return r == -EINVAL || r == -ENOENT || r == -EFBIG || r == -ENOTDIR || r == -ELOOP ||
+	       r == -EISDIR || r == -ENXIO;
+}
+
 int ingest_files_scan(struct store *s, int (*fn)(struct store *s, const struct ingest_found *found),
 		      struct fault *f)
 {
 	int copy = openat(s->ingest_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+	size_t n_removed = 0;
 	struct dirent *e;
 
 	if (!dir) {
@@ -251,11 +265,22 @@ int ingest_files_scan(struct store *s, int (*fn)(struct store *s, const struct i
 		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 			continue;
 		r = read_folder(s, e->d_name, fn);
-		if (r == -EINVAL || r == -ENOENT || r == -EFBIG || r == -ENOTDIR || r == -ELOOP)
+		if (is_rest(r)) {
 			r = tree_remove(s->ingest_fd, e->d_name, NULL);
-		if (r < 0)
-			fault_sys(f, -r, "read the folder below content/ingest", e->d_name);
+			n_removed += !r;
+		}
+		if (r == -ENOMEM)
+			fault_sys(f, ENOMEM, "read the folder below content/ingest", e->d_name);
+		else if (r < 0)
+			snprintf(s->notice, sizeof(s->notice),
+				 "content/ingest/%.200s can neither be read nor removed: %s",
+				 e->d_name, strerrordesc_np(-r));
+		r = r == -ENOMEM ? r : 0;
 	}
+	if (n_removed && !*s->notice)
+		snprintf(s->notice, sizeof(s->notice),
+			 "content/ingest: %zu entries that were no whole ingests were removed",
+			 n_removed);
 	if (!r && errno)
 		r = fault_sys(f, errno, "read the folder", "content/ingest");
 	closedir(dir);

@@ -194,6 +194,11 @@ int store_open(struct store **out, int root_fd, const char *root, struct db *db,
 	return 0;
 }
 
+const char *store_notice(const struct store *s)
+{
+	return s->notice;
+}
+
 void store_close(struct store *s)
 {
 	if (!s)

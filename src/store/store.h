@@ -37,6 +37,8 @@ struct store; /* private to src/store: store_internal.h */
  */
 int store_open(struct store **out, int root_fd, const char *root, struct db *db, struct fault *f);
 void store_close(struct store *s);
+/* What store_open has come upon that the log is to tell; "" for nothing. */
+const char *store_notice(const struct store *s);
 /*
  * Removes all that is in the trash, blocking as long as that takes. cancel may be NULL. Several at
  * once do no harm. -errno of the first that could not be removed.

@@ -19,6 +19,7 @@ struct store {
 	struct snapshots *snapshots; /* snapshot.c */
 	struct unpackings *unpackings; /* image_unpack.c */
 	struct index_file *index; /* content_index.c */
+	char notice[320]; /* store_notice */
 	size_t n_parts; /* opened: rows of the table in store.c, to which each part adds its own */
 	atomic_uint_least64_t trash_serial;
 	atomic_bool trashed; /* since store_has_trash was asked */

@@ -93,28 +93,42 @@ int fd_pread_all(int fd, void *data, size_t size, uint64_t at)
 	return 0;
 }
 
-int fd_read_file(int dirfd, const char *path, size_t max, char **data, size_t *size)
+static int open_regular(int dirfd, const char *path, int flags, struct stat *st)
 {
-	CLEANUP_CLOSE int fd = -1;
+	CLEANUP_CLOSE int fd = openat(dirfd, path,
+				      O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags);
+
+	if (fd < 0 || fstat(fd, st) < 0)
+		return -errno;
+	if (!S_ISREG(st->st_mode))
+		return S_ISDIR(st->st_mode) ? -EISDIR : -ENXIO;
+	return TAKE_FD(fd);
+}
+
+int fd_open_regular(int dirfd, const char *path, int flags)
+{
+	struct stat st;
+	int fd = open_regular(dirfd, path, flags, &st);
+
+	/* the flag means nothing for it, but might to whom it is passed on */
+	if (fd >= 0)
+		(void)fd_nonblock(fd, 0);
+	return fd;
+}
+
+static int read_whole(int fd, const struct stat *st, size_t max, char **data, size_t *size)
+{
 	CLEANUP_FREE char *buf = NULL;
 	size_t room = 0, used = 0;
-	struct stat st;
 
-	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (S_ISDIR(st.st_mode))
-		return -EISDIR;
-	if (S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size > max)
+	if (S_ISREG(st->st_mode) && st->st_size > 0 && (uint64_t)st->st_size > max)
 		return -EFBIG;
 	for (;;) {
 		ssize_t n;
 
 		if (used + 1 >= room) {
 			size_t want = room ? room * 2
-					   : (size_t)(st.st_size > 0 ? st.st_size : 0) + 4096;
+					   : (size_t)(st->st_size > 0 ? st->st_size : 0) + 4096;
 			char *grown = realloc(buf, want);
 
 			if (!grown)
@@ -139,6 +153,24 @@ int fd_read_file(int dirfd, const char *path, size_t max, char **data, size_t *s
 		*size = used;
 	*data = TAKE_PTR(buf);
 	return 0;
+}
+
+int fd_read_file(int dirfd, const char *path, size_t max, char **data, size_t *size)
+{
+	struct stat st;
+	CLEANUP_CLOSE int fd = open_regular(dirfd, path, 0, &st);
+
+	return fd < 0 ? fd : read_whole(fd, &st, max, data, size);
+}
+
+int fd_read_input(const char *path, size_t max, char **data, size_t *size)
+{
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	return S_ISDIR(st.st_mode) ? -EISDIR : read_whole(fd, &st, max, data, size);
 }
 
 int fd_write_file(int dirfd, const char *path, const char *text)

@@ -23,10 +23,19 @@ int fd_read_all(int fd, void *data, size_t size);
 int fd_pread_all(int fd, void *data, size_t size, uint64_t at);
 
 /*
- * Reads a whole file of at most `max` bytes into malloc'ed memory, NUL-terminated (the NUL is not
- * counted in *size, which may be NULL). dirfd may be AT_FDCWD. -EFBIG when it is larger.
+ * Opens a file for reading, with these flags beside. Never waits for another end: what is no regular
+ * file is -EISDIR or, as open(2) has it for sockets, -ENXIO. Returns the fd or -errno.
+ */
+int fd_open_regular(int dirfd, const char *path, int flags);
+
+/*
+ * Reads a whole regular file of at most `max` bytes into malloc'ed memory, NUL-terminated (the NUL is not
+ * counted in *size, which may be NULL). dirfd may be AT_FDCWD. -EFBIG when it is larger;
+ * what is no regular file as fd_open_regular has it.
  */
 int fd_read_file(int dirfd, const char *path, size_t max, char **data, size_t *size);
+/* The same of what a user names at a terminal: may be a pipe, and is waited for. */
+int fd_read_input(const char *path, size_t max, char **data, size_t *size);
 /* Opens an existing file for writing and writes text in one call, as /proc, /sys and cgroup files want. */
 int fd_write_file(int dirfd, const char *path, const char *text);
 

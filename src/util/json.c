@@ -28,14 +28,18 @@ int json_parse(const char *text, size_t size, json_object **out, struct fault *f
 	return json_read(text, size, out, f);
 }
 
-int json_parse_file(int dirfd, const char *path, size_t max, json_object **out, struct fault *f)
+/* r, text and size: of reading it. The text is freed. */
+static int parse_read(int r, char *read, size_t size, const char *path, size_t max,
+		      json_object **out, struct fault *f)
 {
-	CLEANUP_FREE char *text = NULL;
-	size_t size;
-	int r;
+	CLEANUP_FREE char *text = read;
 
 	*out = NULL;
-	r = fd_read_file(dirfd, path, max, &text, &size);
+	if (r == -ENXIO) {
+		fault_set(f, FAULT_FAILED_PRECONDITION, 0, "%s is no regular file", path);
+		fault_at(f, "read", path);
+		return r;
+	}
 	if (r == -EFBIG) {
 		r = fault_set(f, FAULT_RESOURCE_EXHAUSTED, EFBIG, "%s has more than %zu bytes",
 			      path, max);
@@ -50,6 +54,24 @@ int json_parse_file(int dirfd, const char *path, size_t max, json_object **out, 
 		fault_at(f, "parse", path);
 	}
 	return r;
+}
+
+int json_parse_file(int dirfd, const char *path, size_t max, json_object **out, struct fault *f)
+{
+	char *text = NULL;
+	size_t size = 0;
+	int r = fd_read_file(dirfd, path, max, &text, &size);
+
+	return parse_read(r, text, size, path, max, out, f);
+}
+
+int json_parse_input(const char *path, size_t max, json_object **out, struct fault *f)
+{
+	char *text = NULL;
+	size_t size = 0;
+	int r = fd_read_input(path, max, &text, &size);
+
+	return parse_read(r, text, size, path, max, out, f);
 }
 
 static int check_text(const char *p, size_t n, struct fault *f)

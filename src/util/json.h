@@ -16,8 +16,10 @@
 
 /* Owned by the caller (json_object_put). A fault names line and column. The text `null` gives NULL, as json-c has it. */
 int json_parse(const char *text, size_t size, json_object **out, struct fault *f);
-/* A whole file. path is relative to dirfd. */
+/* A whole regular file. path is relative to dirfd. */
 int json_parse_file(int dirfd, const char *path, size_t max, json_object **out, struct fault *f);
+/* The same of what a user names at a terminal: may be a pipe (fd_read_input). */
+int json_parse_input(const char *path, size_t max, json_object **out, struct fault *f);
 
 /*
  * msgpack (keys str or bin) to JSON. ext types, non-string keys, equal keys, NaN, NUL, invalid UTF-8 and depth are

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import socket
+import stat
 import subprocess
 import time
 
@@ -546,6 +547,70 @@ def test_damage(davit):
     # the way out that it names
     fails("already_exists", put, davit.rpc, data)
     assert davit.call("content.read", digest=name)["data"] == data
+
+
+OTHERS = {
+    "fifo": os.mkfifo,
+    "folder": lambda path: (os.mkdir(path), (path / "x").write_text("x")),
+    "link": lambda path: os.symlink("/dev/zero", path),
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+    "device": lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5)),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_no_file_in_the_place_of_a_blob(davit, what):
+    name = put(davit.rpc, HELLO)
+    other = put(davit.rpc, noise(100))
+    blob(davit, name).unlink()
+    OTHERS[what](blob(davit, name))
+    for method, params in (("read", {}), ("read", {"fd": True}), ("verify", {})):
+        error = fails("failed_precondition", davit.call, f"content.{method}", digest=name, **params)
+        assert name in error.message and "no regular file" in error.message
+    davit.call("content.verify", digest=other)
+    # the way out that it names
+    fails("already_exists", put, davit.rpc, HELLO)
+    assert davit.call("content.read", digest=name)["data"] == HELLO
+    # or it is deleted
+    blob(davit, name).unlink()
+    OTHERS[what](blob(davit, name))
+    davit.call("content.delete", digest=name)
+    assert not os.path.lexists(blob(davit, name))
+    # one that nobody has
+    OTHERS[what](blob(davit, name))
+    assert davit.stop() == 0
+    davit.start()
+    assert not os.path.lexists(blob(davit, name))
+
+
+@pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.parametrize("where", ["ref", "data", "startedat", "expected", "total", "updatedat", "", "index.json", ".index.json.new"])
+def test_odd_entries_keep_no_daemon_from_starting(davit, where, what):
+    name = put(davit.rpc, HELLO)
+    davit.call("content.write", ref="good", action="write", data=HELLO)
+    other = davit.client()
+    other.call("content.write", ref="odd", action="write", data=HELLO, total=100, expected=NONE)
+    folder = davit.root / "content/ingest" / digest(b"default/odd").removeprefix("sha256:")
+    assert davit.stop() == 0
+    path = davit.root / "content" / where if "index" in where else folder / where if where else folder.with_name("x")
+    if os.path.lexists(path):
+        path.unlink()
+    OTHERS[what](path)
+    davit.start()
+    assert davit.call("content.read", digest=name)["data"] == HELLO
+    refs = {s["ref"] for s in davit.call("content.list_statuses")["statuses"]}
+    assert refs - {"odd"} == {"good"}
+    if where in ("ref", "data"):
+        assert "odd" not in refs and "content/ingest" in davit.log_text()
+    if "index" in where:
+        assert os.path.isfile(davit.root / "content/index.json")
+    # the ref can be written to, whatever is there, or says what to do
+    try:
+        davit.call("content.write", ref="odd", action="commit", offset=0, data=noise(100), expected=digest(noise(100)), total=100)
+    except RpcError:
+        davit.call("content.abort", ref="odd")
+        davit.call("content.write", ref="odd", action="commit", data=noise(100))
+    davit.call("content.verify", digest=digest(noise(100)))
 
 
 def test_verify_tells_how_far_it_is(davit):

@@ -561,6 +561,22 @@ def test_damaged_blob_is_refused_and_named(davit, part):
         davit.call("content.verify", digest=other)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("part", ["layer", "compressed layer", "config", "manifest"])
+def test_no_file_in_the_place_of_a_blob_of_an_image(davit, part, make):
+    image = small_image(davit)
+    name = parts_of(image)[part]
+    blob(davit, name).unlink()
+    make(blob(davit, name))
+    out = davit.base / "out.tar"
+    for method, params in (("unpack", {"name": "x"}), ("export", {"names": ["x"], "path": str(out)})):
+        error = fails("failed_precondition", davit.call, f"images.{method}", **params)
+        assert name in error.message and "no regular file" in error.message
+    load(davit, archive(image, "x"))
+    davit.call("content.verify", digest=name)
+    assert davit.call("images.unpack", name="x")["chain_id"] == image.chain[-1]
+
+
 @pytest.mark.parametrize("how", ["archive", "folder", "docker"])
 @pytest.mark.parametrize("part", ["layer", "compressed layer", "config", "manifest"])
 def test_import_again_heals(davit, part, how):

@@ -189,6 +189,48 @@ static void test_read_file(void **state)
 	assert_null(data);
 }
 
+/* Nobody is at the other end of the FIFO: an open that waited for one would never end. */
+static void test_open_regular(void **state)
+{
+	struct place *place = *state;
+	char *data = NULL, path[80];
+	struct stat st;
+	size_t size;
+	int fd;
+
+	put_file(place, "file", "0123456789");
+	assert_int_equal(mkfifoat(place->fd, "fifo", 0600), 0);
+	assert_int_equal(mknodat(place->fd, "socket", S_IFSOCK | 0600, 0), 0);
+	assert_int_equal(symlinkat("file", place->fd, "link"), 0);
+	assert_int_equal(fd_open_regular(place->fd, "fifo", 0), -ENXIO);
+	assert_int_equal(fd_open_regular(place->fd, "socket", 0), -ENXIO);
+	assert_int_equal(fd_open_regular(AT_FDCWD, "/dev/null", 0), -ENXIO);
+	assert_int_equal(fd_open_regular(place->fd, ".", 0), -EISDIR);
+	assert_int_equal(fd_open_regular(place->fd, "none", 0), -ENOENT);
+	assert_int_equal(fd_open_regular(place->fd, "link", O_NOFOLLOW), -ELOOP);
+	assert_int_equal(fd_read_file(place->fd, "fifo", 10, &data, &size), -ENXIO);
+	assert_null(data);
+	fd = fd_open_regular(place->fd, "link", 0);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 10);
+	assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	close(fd);
+
+	/* what a user names may be a pipe */
+	snprintf(path, sizeof(path), "%s/fifo", place->path);
+	fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "0123456789", 10), 10);
+	assert_int_equal(fd_read_input(path, 9, &data, &size), -EFBIG);
+	assert_int_equal(fd_read_input("/dev/null", 9, &data, &size), 0);
+	assert_int_equal(size, 0);
+	free(data);
+	close(fd);
+	assert_int_equal(fd_read_input("/", 9, &data, &size), -EISDIR);
+}
+
 static void test_write_file(void **state)
 {
 	struct place *place = *state;
@@ -352,6 +394,7 @@ int main(void)
 		cmocka_unit_test(test_nonblock),
 		cmocka_unit_test(test_transfers),
 		cmocka_unit_test_setup_teardown(test_read_file, make_place, remove_place),
+		cmocka_unit_test_setup_teardown(test_open_regular, make_place, remove_place),
 		cmocka_unit_test_setup_teardown(test_write_file, make_place, remove_place),
 		cmocka_unit_test(test_pass_fds),
 		cmocka_unit_test(test_truncated_fds),
