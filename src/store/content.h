@@ -118,6 +118,8 @@ typedef int (*ingest_fn)(void *user, const struct ingest_status *status);
 int ingest_get(struct store_call *c, const char *ref, ingest_fn fn, void *user);
 /* In the order of refs. */
 int ingest_list(struct store_call *c, const char *after, ingest_fn fn, void *user);
+/* Whether there is any in the namespace. */
+bool ingest_any(struct store *s, const char *ns);
 /* Removes one that has no writer; with one: FAULT_UNAVAILABLE. */
 int ingest_abort(struct store_call *c, const char *ref);
 /*

@@ -419,6 +419,13 @@ int ingest_list(struct store_call *c, const char *after, ingest_fn fn, void *use
 	return r;
 }
 
+bool ingest_any(struct store *s, const char *ns)
+{
+	TABLE_LOCKED(s->ingests);
+
+	return table_next(s->ingests, ns, "");
+}
+
 int ingest_abort(struct store_call *c, const char *ref)
 {
 	struct ingests *t = c->store->ingests;

@@ -3,9 +3,11 @@
  * Whether anything of the store is in a namespace
  *
  * What is in a namespace without a row in `namespaces` would not be lost, but nobody would see it
- * until somebody makes the namespace again; so one that is in use is not deleted. A lease whose time
- * is over does not count: the next collection removes it.
+ * until somebody makes the namespace again; so one that is in use is not deleted. Nor is one with an
+ * ingest, whose commit would make it again. A lease whose time is over does not count: the next
+ * collection removes it.
  */
+#include "store/content.h"
 #include "store/store_internal.h"
 #include "util/cleanup.h"
 
@@ -34,6 +36,8 @@ int store_namespace_used(struct store_call *c)
 		if (sqlite3_column_int(s, i))
 			n += snprintf(what + n, sizeof(what) - (size_t)n, "%s%s", n ? ", " : "",
 				      names[i]);
+	if (ingest_any(c->store, c->ns))
+		n += snprintf(what + n, sizeof(what) - (size_t)n, "%singests", n ? ", " : "");
 	if (!n)
 		return 0;
 	fault_set(c->f, FAULT_FAILED_PRECONDITION, 0, "the namespace '%s' is not empty: it has %s",

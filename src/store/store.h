@@ -96,7 +96,7 @@ struct store_call {
 int store_cancelled(const struct store_call *c);
 
 /*
- * Whether any image, content, snapshot or lease is in the namespace: 1 (the fault says what), 0 or
+ * Whether any image, content, snapshot, lease or ingest is in the namespace: 1 (the fault says what), 0 or
  * negative.
  */
 int store_namespace_used(struct store_call *c);

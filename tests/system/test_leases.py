@@ -179,5 +179,14 @@ def test_namespace_in_use_stays(davit):
     assert [n["name"] for n in davit.call("namespaces.list")["namespaces"]] == ["n"]
     davit.call("snapshots.remove", key="k", snapshotter="native", namespace="n")
     davit.call("content.delete", digest=images.digest(b"x"), namespace="n")
+    with davit.client() as writer:
+        writer.call("content.write", ref="r", action="write", data=b"half", namespace="n")
+        error = fails("failed_precondition", davit.call, "namespaces.delete", name="n")
+        assert "it has ingests" in error.message
+    # nobody writes to it any more, but somebody may
+    davit.stop()
+    davit.start()
+    fails("failed_precondition", davit.call, "namespaces.delete", name="n")
+    davit.call("content.abort", ref="r", namespace="n")
     davit.call("namespaces.delete", name="n")
     assert davit.call("namespaces.list")["namespaces"] == []
