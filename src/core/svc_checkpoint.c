@@ -105,7 +105,7 @@ static struct checkpoint_job *new_job(struct davit *d, struct ipc_request *req,
 static int run_export(struct store_job *j)
 {
 	struct checkpoint_job *w = of(j);
-	CLEANUP_FREE char *temporary = NULL;
+	struct archive_target target = { 0 };
 	struct ckpt_export e = { .name = w->name,
 				 .format = (enum ckpt_format)w->format,
 				 .compression = w->compression };
@@ -115,12 +115,12 @@ static int run_export(struct store_job *j)
 	if (w->path && e.format == CKPT_CRIU_DIR)
 		e.folder = w->path;
 	else if (w->path)
-		r = archive_target_open(w->path, 0600, &w->fd, &temporary, j->call.f);
+		r = archive_target_open(&target, w->path, 0600, &w->fd, j->call.f);
 	if (r < 0)
 		return r;
 	e.fd = w->fd;
 	r = ckpt_export(&j->call, &e, &size);
-	r = archive_target_end(w->path, w->fd, temporary, r, j->call.f);
+	r = archive_target_end(&target, w->fd, r, j->call.f);
 	if (r < 0)
 		return r;
 	msgpack_pack_map(&j->pk, 1);

@@ -129,9 +129,9 @@ void images_import(struct ipc_request *req, void *user)
 static int run_export(struct store_job *j)
 {
 	struct image_job *w = of(j);
-	CLEANUP_FREE char *temporary = NULL;
+	struct archive_target target = { 0 };
 	uint64_t size;
-	int r = w->fd < 0 ? archive_target_open(w->path, 0644, &w->fd, &temporary, j->call.f) : 0;
+	int r = w->fd < 0 ? archive_target_open(&target, w->path, 0644, &w->fd, j->call.f) : 0;
 
 	if (r < 0)
 		return r;
@@ -139,7 +139,7 @@ static int run_export(struct store_job *j)
 			 w->platform, &size);
 	if (r < 0 && !strcmp(j->call.f->argument, "name"))
 		fault_arg(j->call.f, "names");
-	r = archive_target_end(w->path, w->fd, temporary, r, j->call.f);
+	r = archive_target_end(&target, w->fd, r, j->call.f);
 	if (r < 0)
 		return r;
 	msgpack_pack_map(&j->pk, 1);

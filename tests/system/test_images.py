@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -504,6 +505,26 @@ def test_export_errors(davit):
     assert images.digest(image.packed[1]) in error.message
     assert target.read_text() == "before"
     assert sorted(p.name for p in davit.base.glob("out.tar*")) == ["out.tar"]
+
+
+def test_export_that_is_killed_leaves_nothing(davit):
+    """The archive has no name until it is whole."""
+    load(davit, archive(Image(tar({"big": random.Random(1).randbytes(128 << 20)})), "a"))
+    folder = davit.base / "out"
+    folder.mkdir()
+    (folder / "a.tar").write_bytes(b"old")
+    reactor = davit.info["pid"]
+
+    def is_written():
+        links = (os.readlink(p) for p in Path(f"/proc/{reactor}/fd").iterdir() if os.path.islink(p))
+        return any(link.startswith(str(folder)) for link in links)
+
+    davit.send("images.export", names=["a"], path=str(folder / "a.tar"))
+    wait_for(is_written, what="the archive is written")
+    davit.kill_reactor()
+    assert os.listdir(folder) == ["a.tar"]
+    size = (folder / "a.tar").stat().st_size
+    assert size == len(b"old") or size > 128 << 20, "the old one or, if that was faster, the whole new one"
 
 
 def test_export_readers(davit):
