@@ -117,10 +117,10 @@ static int pack_open(struct store_job *j, struct ingest *i)
 }
 
 /* For a stat: where a write that says the same total would go on. */
-static void pack_stat(struct store_job *j, const struct ingest_status *s, const char *digest)
+static void pack_stat(struct store_job *j, const struct ingest_status *s, int64_t total,
+		      const char *digest)
 {
 	struct ingest_status status = *s;
-	int64_t total = wanted_total(j->req);
 	bool anew = total >= 0 && total != s->total &&
 		    (s->total >= 0 || s->offset > (uint64_t)total);
 
@@ -131,16 +131,23 @@ static void pack_stat(struct store_job *j, const struct ingest_status *s, const 
 	status_pack(j, &status, anew ? "" : digest);
 }
 
+struct look {
+	struct store_job *j;
+	int64_t total;
+};
+
 static int pack_idle(void *user, const struct ingest_status *s)
 {
-	pack_stat(user, s, "");
+	struct look *l = user;
+
+	pack_stat(l->j, s, l->total, s->digest);
 	return 0;
 }
 
-static int stat_run(struct store_job *j)
+static int stat_idle(struct store_job *j, const char *ref, const char *expected, int64_t total)
 {
-	const char *ref = ipc_arg_str(j->req, "ref"), *expected = wanted_digest(j->req);
-	struct ingest_status none = { .total = wanted_total(j->req) };
+	struct ingest_status none = { .total = total };
+	struct look look = { j, total };
 	int r = expected ? content_has(&j->call, expected) : 0;
 
 	if (r > 0) {
@@ -153,16 +160,57 @@ static int stat_run(struct store_job *j)
 			fault_arg(j->call.f, "expected");
 		return r;
 	}
-	r = ingest_get(&j->call, ref, pack_idle, j);
+	r = ingest_look(&j->call, ref, pack_idle, &look);
 	if (r != -ENOENT)
 		return r;
 	status_pack(j, &none, "");
 	return 0;
 }
 
+/* Of a ref without a writer: has to be hashed, perhaps, and ends when nobody waits for it any more. */
+struct stat_job {
+	struct store_job j; /* first: store_job_new */
+	char *ref, *expected;
+	int64_t total;
+};
+
+static int stat_run(struct store_job *j)
+{
+	struct stat_job *s = (struct stat_job *)j;
+
+	return stat_idle(j, s->ref, s->expected, s->total);
+}
+
+static void stat_clear(struct store_job *j)
+{
+	struct stat_job *s = (struct stat_job *)j;
+
+	free(s->ref);
+	free(s->expected);
+}
+
+static void stat_start(struct davit *d, struct ipc_request *req)
+{
+	struct stat_job *s = store_job_new(d, req, sizeof(*s), stat_run, stat_clear);
+	bool failed = false;
+
+	if (!s)
+		return;
+	s->ref = store_job_str(&s->j, "ref", &failed);
+	if (wanted_digest(req))
+		s->expected = store_job_str(&s->j, "expected", &failed);
+	s->total = wanted_total(req);
+	if (failed) {
+		ipc_reply_error(req, FAULT_RESOURCE_EXHAUSTED, NULL, "no memory");
+		store_job_free(&s->j);
+		return;
+	}
+	store_job_start_on(&s->j, d->content_pool, NULL);
+}
+
 /*
- * The ingest, as a write says it is to be. A commit's total is compared with what there is instead:
- * it never begins anew for that.
+ * The ingest, as a write says it is to be. What a commit says is compared with what there is instead:
+ * it never begins anew for its total, and an `expected` that is wrong is not kept.
  */
 static int open_ingest(struct write_job *job)
 {
@@ -170,11 +218,22 @@ static int open_ingest(struct write_job *job)
 	struct ipc_request *req = job->j.req;
 	struct store_call *c = &job->j.call;
 	const char *expected = wanted_digest(req);
-	int64_t total = job->action == WRITE_WRITE ? wanted_total(req) : -1;
+	int64_t total = wanted_total(req);
 	struct fault ignored = { 0 };
 	struct store_call quiet = *c;
-	int r;
+	int r = 0;
 
+	if (job->action == WRITE_COMMIT) {
+		if (expected)
+			r = ingest_check_expected(c, w->ref, expected);
+		if (r < 0) {
+			if (r == -EEXIST)
+				ingest_discard(TAKE_PTR(w->ingest));
+			return r;
+		}
+		expected = NULL;
+		total = -1;
+	}
 	if (!w->ingest) {
 		/* nothing of it is wanted, so it need not be hashed first */
 		quiet.f = &ignored;
@@ -284,12 +343,13 @@ static int stat_open_run(struct store_job *j)
 
 	/* a first write that has failed leaves the writer to those that came behind it */
 	if (!i)
-		return stat_run(j);
+		return stat_idle(j, ipc_arg_str(j->req, "ref"), wanted_digest(j->req),
+				 wanted_total(j->req));
 	r = ingest_digest(i, &digest);
 	if (r < 0)
 		return r;
 	ingest_status(i, &status);
-	pack_stat(j, &status, digest.text);
+	pack_stat(j, &status, wanted_total(j->req), digest.text);
 	if (!job->guest)
 		job->w->gap = false;
 	return 0;
@@ -549,7 +609,7 @@ void content_writer_stat(struct davit *d, struct ipc_request *req)
 	if (w)
 		writer_push(w, req, WRITE_STAT);
 	else
-		store_job_quick(d, req, stat_run);
+		stat_start(d, req);
 }
 
 void content_writer_abort(struct davit *d, struct ipc_request *req)

@@ -463,7 +463,7 @@ static const struct ipc_field write_result[] = {
 	{ "total", "int", "size of the whole, 0 for not known" },
 	{ "started_at", "int", "ns since the epoch; 0 for a ref without an ingest" },
 	{ "updated_at", "int", "of the last write" },
-	{ "digest", "str", "of the bytes so far; \"\" from stat when nobody writes" },
+	{ "digest", "str", "of the bytes so far; \"\" from stat of a ref without an ingest" },
 	{ 0 },
 };
 static const struct ipc_field status_result[] = {

@@ -72,6 +72,8 @@ int content_verify(struct store_call *c, const char *digest);
 struct ingest;
 int ingest_open(struct store_call *c, const char *ref, const char *expected, int64_t total,
 		struct ingest **out);
+/* What ingest_open says of `expected`: 0, -EEXIST, or -EINVAL when it is no digest. Nothing is kept. */
+int ingest_check_expected(struct store_call *c, const char *ref, const char *expected);
 /*
  * What its writer has learned since: as if opened with them. -EEXIST: there already; the ingest is
  * gone and i freed.
@@ -112,10 +114,16 @@ struct ingest_status {
 	int64_t total; /* -1 not known */
 	int64_t started_at, updated_at;
 	const char *expected; /* "" not known */
+	const char *digest; /* of the bytes so far; "" but for ingest_look */
 };
 void ingest_status(const struct ingest *i, struct ingest_status *out);
 typedef int (*ingest_fn)(void *user, const struct ingest_status *status);
 int ingest_get(struct store_call *c, const char *ref, ingest_fn fn, void *user);
+/*
+ * The same with the digest, for which what is there may have to be hashed: then the hash is kept for
+ * the next writer. "" when somebody writes to it just now, or it cannot be read.
+ */
+int ingest_look(struct store_call *c, const char *ref, ingest_fn fn, void *user);
 /* In the order of refs. */
 int ingest_list(struct store_call *c, const char *after, ingest_fn fn, void *user);
 /* Whether there is any in the namespace. */

@@ -229,8 +229,7 @@ static int prepare(struct store_call *c, struct ingest *i, bool is_new, const ch
 	return r < 0 ? r : ingest_rehash(c, i);
 }
 
-/* A digest that is wanted: wrong, known, or to be written. */
-static int check_expected(struct store_call *c, const char *ref, const char *expected)
+int ingest_check_expected(struct store_call *c, const char *ref, const char *expected)
 {
 	int r = content_check_digest(c, expected);
 
@@ -247,7 +246,7 @@ int ingest_expect(struct store_call *c, struct ingest *i, const char *expected, 
 	int r = 0;
 
 	if (expected && strcmp(expected, i->expected.text))
-		r = check_expected(c, i->ref, expected);
+		r = ingest_check_expected(c, i->ref, expected);
 	if (r == -EEXIST)
 		ingest_discard(i);
 	if (r < 0)
@@ -267,7 +266,7 @@ int ingest_open(struct store_call *c, const char *ref, const char *expected, int
 
 	*out = NULL;
 	if (!r && expected)
-		r = check_expected(c, ref, expected);
+		r = ingest_check_expected(c, ref, expected);
 	if (!r)
 		r = acquire(c, ref, &i, &is_new);
 	if (r < 0 || !i)
@@ -331,13 +330,14 @@ void ingest_status(const struct ingest *i, struct ingest_status *out)
 		.started_at = i->started_at,
 		.updated_at = i->updated_at,
 		.expected = i->expected.text,
+		.digest = "",
 	};
 }
 
 /* Out of the table: callbacks may call anything. */
 struct copy {
 	struct ingest_status status;
-	struct digest expected;
+	struct digest expected, digest;
 	char *ref;
 };
 
@@ -347,6 +347,7 @@ static int copy_status(struct copy *to, const struct ingest *i)
 	if (!to->ref)
 		return -ENOMEM;
 	to->expected = i->expected;
+	*to->digest.text = '\0';
 	to->status = (struct ingest_status){
 		.ref = to->ref,
 		.offset = i->offset,
@@ -354,6 +355,7 @@ static int copy_status(struct copy *to, const struct ingest *i)
 		.started_at = i->started_at,
 		.updated_at = i->updated_at,
 		.expected = to->expected.text,
+		.digest = to->digest.text,
 	};
 	return 0;
 }
@@ -377,6 +379,83 @@ int ingest_get(struct store_call *c, const char *ref, ingest_fn fn, void *user)
 	if (r < 0)
 		return fault_sys(c->f, -r, "read", "ref");
 	r = fn(user, &copy.status);
+	free(copy.ref);
+	return r;
+}
+
+/* 1: there is no hash, and nobody writes; then *h, of as many bytes, becomes the entry's if it has none. */
+static int copy_hashed(struct ingests *t, struct ingest *i, struct hasher **h, struct copy *to)
+{
+	int r;
+
+	if (*h && !i->busy && !i->hasher && t->n_hashers < LIMIT_INGEST_HASHES) {
+		i->hasher = TAKE_PTR(*h);
+		t->n_hashers++;
+	}
+	r = copy_status(to, i);
+	if (r < 0 || i->busy)
+		return r;
+	if (!i->hasher && !*h)
+		return 1;
+	return hasher_digest(i->hasher ? i->hasher : *h, &to->digest);
+}
+
+/* Hashes what is there, while anybody may take it. NULL: it could not be read. -ECANCELED, -ENOMEM */
+static int hash_idle(struct store_call *c, const char *name, uint64_t size, struct hasher **h)
+{
+	CLEANUP_CLOSE int fd = ingest_files_look(c->store, name);
+	int r = fd < 0 ? 0 : hasher_new(h);
+
+	if (!*h)
+		return r;
+	store_progress_phase(c->progress, "hash", size);
+	r = content_hash(c, fd, size, *h);
+	if (r < 0)
+		hasher_free(TAKE_PTR(*h));
+	return r == -ECANCELED || r == -ENOMEM ? r : 0;
+}
+
+/* One turn. 1: it has to be hashed first; then its folder's name is in `name`. */
+static int look(struct store_call *c, const char *ref, struct hasher **h, struct copy *copy,
+		char name[DIGEST_HEX + 1])
+{
+	struct ingests *t = c->store->ingests;
+	TABLE_LOCKED(t);
+	struct ingest *i = table_find(t, c->ns, ref);
+	int r;
+
+	if (!i)
+		return -ENOENT;
+	/* written to in the meantime: another hash */
+	if (*h && (i->offset != copy->status.offset || i->updated_at != copy->status.updated_at))
+		hasher_free(TAKE_PTR(*h));
+	free(TAKE_PTR(copy->ref));
+	r = copy_hashed(t, i, h, copy);
+	memcpy(name, i->name, DIGEST_HEX + 1);
+	return r;
+}
+
+int ingest_look(struct store_call *c, const char *ref, ingest_fn fn, void *user)
+{
+	struct copy copy = { 0 };
+	struct hasher *h = NULL;
+	char name[DIGEST_HEX + 1];
+	int r = check_ref(c, ref);
+
+	if (r < 0)
+		return r;
+	while ((r = look(c, ref, &h, &copy, name)) > 0) {
+		r = hash_idle(c, name, copy.status.offset, &h);
+		if (r < 0 || !h)
+			break;
+	}
+	hasher_free(h);
+	if (!r)
+		r = fn(user, &copy.status);
+	else if (r == -ENOENT)
+		no_ref(c, ref);
+	else if (r != -ECANCELED)
+		fault_sys(c->f, -r, "read", "ref");
 	free(copy.ref);
 	return r;
 }

@@ -138,6 +138,14 @@ int ingest_files_open(struct ingest *i, struct fault *f)
 	return 0;
 }
 
+int ingest_files_look(struct store *s, const char *name)
+{
+	char path[PATH_BYTES];
+
+	snprintf(path, sizeof(path), "%s/data", name);
+	return fd_open_regular(s->ingest_fd, path, O_NOFOLLOW);
+}
+
 int ingest_files_create(struct ingest *i, struct fault *f)
 {
 	CLEANUP_FREE char *ref = NULL;

@@ -43,6 +43,8 @@ struct ingests {
 /* A new folder with no data, open. */
 int ingest_files_create(struct ingest *i, struct fault *f);
 int ingest_files_open(struct ingest *i, struct fault *f);
+/* The data of the one with this folder, for reading; or -errno. */
+int ingest_files_look(struct store *s, const char *name);
 /* Writes down total and expected as they are now. */
 int ingest_files_note(struct ingest *i, struct fault *f);
 void ingest_files_touch(struct ingest *i); /* the time of the last write, for the next start */

@@ -212,7 +212,12 @@ def test_commit_checks(davit):
     message = fails("failed_precondition", commit, expected=NONE).message
     assert digest(HELLO) in message and NONE in message
     assert not blob(davit, digest(HELLO)).exists()
-    # nothing is lost: what was right can be said again
+    # nothing is lost: what was right can be said again; what was wrong is not kept
+    status = davit.call("content.status", ref="r")["status"]
+    assert (status["offset"], status["total"], status["expected"]) == (6, 0, "")
+    fails("failed_precondition", davit.call, "content.write", ref="new", action="commit", data=b"new", expected=NONE)
+    assert davit.call("content.status", ref="new")["status"]["expected"] == ""
+    davit.call("content.write", ref="new", action="commit")
     assert davit.call("content.write", ref="r", action="stat")["offset"] == 6
     assert commit(total=6, expected=digest(HELLO))["digest"] == digest(HELLO)
     # what was said at the first write counts at the commit
@@ -403,6 +408,7 @@ def test_resume(davit, how):
         davit.start()
     stat = davit.call("content.write", ref="r", action="stat")
     assert (stat["offset"], stat["total"], stat["started_at"]) == (1_000_000, len(data), started)
+    assert stat["digest"] == digest(data[:1_000_000])
     assert davit.call("content.status", ref="r")["status"]["expected"] == digest(data)
     answer = davit.call("content.write", ref="r", action="write", offset=1_000_000, data=data[1_000_000:])
     assert (answer["offset"], answer["digest"]) == (len(data), digest(data))

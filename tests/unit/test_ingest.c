@@ -17,10 +17,11 @@
 #include "util/limits.h"
 
 #define HELLO "sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+#define HEL "sha256:d6a81f224bbf2f7c22baddbd5d40730eb20cfb0b3d74e10cab61788214caceb1"
 #define NONE "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
 struct seen {
-	char ref[64], expected[DIGEST_TEXT], all[512];
+	char ref[64], expected[DIGEST_TEXT], digest[DIGEST_TEXT], all[512];
 	uint64_t offset;
 	int64_t total, started_at, updated_at;
 	size_t n, stop;
@@ -33,6 +34,7 @@ static int see(void *user, const struct ingest_status *s)
 
 	snprintf(x->ref, sizeof(x->ref), "%s", s->ref);
 	snprintf(x->expected, sizeof(x->expected), "%s", s->expected);
+	snprintf(x->digest, sizeof(x->digest), "%s", s->digest);
 	if (n + strlen(s->ref) + 2 < sizeof(x->all))
 		snprintf(x->all + n, sizeof(x->all) - n, "%s;", s->ref);
 	x->offset = s->offset;
@@ -546,6 +548,58 @@ static void test_most(void **state)
 }
 
 /* Hashes are kept for so many, the others are hashed again. */
+static void test_look(void **state)
+{
+	struct kit *k = *state;
+	struct seen seen = { 0 };
+	struct cancel cancel = { 0 };
+	struct store_call c = k->c;
+	struct ingest *i = begin(k, "r", "hel");
+	char path[200];
+
+	FAILS(ingest_look(&k->c, "none", see, &seen), -ENOENT, FAULT_NOT_FOUND, "none");
+	OK(ingest_look(&k->c, "r", see, &seen));
+	assert_string_equal(seen.digest, "");
+	ingest_close(i);
+	OK(ingest_look(&k->c, "r", see, &seen));
+	assert_string_equal(seen.digest, HEL);
+	assert_int_equal(k->s->ingests->n_hashers, 1);
+	/* hashed once, for who writes next */
+	kit_close(k);
+	kit_open(k);
+	OK(ingest_get(&k->c, "r", see, &seen));
+	assert_string_equal(seen.digest, "");
+	cancel_set(&cancel);
+	c = k->c;
+	c.cancel = &cancel;
+	FAILS(ingest_look(&c, "r", see, &seen), -ECANCELED, FAULT_CANCELLED, "");
+	assert_int_equal(k->s->ingests->n_hashers, 0);
+	for (int n = 0; n < 2; n++) {
+		OK(ingest_look(&k->c, "r", see, &seen));
+		assert_string_equal(seen.digest, HEL);
+		assert_int_equal(k->s->ingests->n_hashers, 1);
+	}
+	resume(k);
+	/* all that are kept are others' */
+	ingest_close(begin(k, "r", "hel"));
+	kit_close(k);
+	kit_open(k);
+	k->s->ingests->n_hashers = LIMIT_INGEST_HASHES;
+	OK(ingest_look(&k->c, "r", see, &seen));
+	assert_string_equal(seen.digest, HEL);
+	k->s->ingests->n_hashers = 0;
+	/* what cannot be read has none */
+	i = begin(k, "r", "");
+	snprintf(path, sizeof(path), "%s/content/ingest/%s/data", k->path, i->name);
+	ingest_close(i);
+	kit_close(k);
+	kit_open(k);
+	assert_int_equal(truncate(path, 1), 0);
+	OK(ingest_look(&k->c, "r", see, &seen));
+	assert_int_equal(seen.offset, 3);
+	assert_string_equal(seen.digest, "");
+}
+
 static void test_most_hashes(void **state)
 {
 	struct kit *k = *state;
@@ -920,6 +974,7 @@ int main(void)
 		KIT(test_leftovers),
 		KIT(test_expire),
 		KIT(test_most),
+		KIT(test_look),
 		KIT(test_most_hashes),
 		KIT(test_put_over_leftovers),
 		KIT(test_large),
