@@ -60,6 +60,7 @@ static bool has_layers(struct cli *cli, json_object *image)
 
 static int import(struct cli *cli)
 {
+	const char *platform = args_get(cli, "platform");
 	struct input in CLEANUP(input_clear) = { .fd = -1 };
 	json_object *images CLEANUP_JSON = NULL;
 	struct fault f = { 0 };
@@ -68,7 +69,7 @@ static int import(struct cli *cli)
 	json = output_format(cli, &f);
 	if (json < 0)
 		return cli_fail(&f, NULL, "import");
-	if (args_flag(cli, "all-platforms") && args_get(cli, "platform")) {
+	if (args_flag(cli, "all-platforms") && platform) {
 		fault_set(&f, FAULT_INVALID_ARGUMENT, 0,
 			  "--platform and --all-platforms exclude each other");
 		return cli_fail(&f, NULL, "import");
@@ -80,7 +81,7 @@ static int import(struct cli *cli)
 
 		if (!has_layers(cli, js_at(images, i)))
 			continue;
-		if (cli_image_unpack(cli, name, NULL, NULL, NULL, &f) < 0) {
+		if (cli_image_unpack(cli, name, platform, NULL, NULL, NULL, &f) < 0) {
 			code = cli_fail(&f, "it is imported; 'davit rmi' removes it",
 					"cannot unpack %s", name);
 			if (cli->interrupted)

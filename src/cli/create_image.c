@@ -107,7 +107,8 @@ int cli_image_source_open(struct cli *cli, const char *text, struct image_source
 		return r;
 	out->name = mem_strdup(js_str(record, "name"));
 	out->snapshotter = mem_strdup(args_get(cli, "snapshotter"));
-	r = cli_image_unpack(cli, out->name, out->lease, &out->chain_id, &out->snapshotter, f);
+	r = cli_image_unpack(cli, out->name, NULL, out->lease, &out->chain_id, &out->snapshotter,
+			     f);
 	if (r == 0)
 		r = cli_image_config(cli, record, out->chain_id, &out->document, f);
 	if (r < 0)

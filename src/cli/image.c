@@ -268,8 +268,8 @@ static char *snapshotter_of(struct cli *cli, const char *chain_id)
 	return mem_strdup("native"); /* which also is where nothing but an empty root is wanted */
 }
 
-int cli_image_unpack(struct cli *cli, const char *name, const char *lease, char **chain_id,
-		     char **snapshotter, struct fault *f)
+int cli_image_unpack(struct cli *cli, const char *name, const char *platform, const char *lease,
+		     char **chain_id, char **snapshotter, struct fault *f)
 {
 	json_object *answer CLEANUP_JSON = NULL;
 	char *what CLEANUP_FREE = mem_printf("Unpacking %s", name);
@@ -281,6 +281,8 @@ int cli_image_unpack(struct cli *cli, const char *name, const char *lease, char 
 	int r;
 
 	js_set_str(call.params, "name", name);
+	if (platform)
+		js_set_str(call.params, "platform", platform);
 	if (lease)
 		js_set_str(call.params, "lease", lease);
 	if (snapshotter && *snapshotter)

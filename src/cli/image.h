@@ -51,11 +51,11 @@ int cli_image_chain_id(json_object *diff_ids, char *buf, size_t size);
 
 /*
  * Makes the snapshots of the image's layers, unless they are there, and tells the topmost; with a
- * progress bar. lease and chain_id may be NULL. *snapshotter is whose they are to be, NULL for the
+ * progress bar. platform (NULL: this machine's), lease and chain_id may be NULL. *snapshotter is whose they are to be, NULL for the
  * daemon's choice, and becomes whose they are; the pointer itself may be NULL.
  */
-int cli_image_unpack(struct cli *cli, const char *name, const char *lease, char **chain_id,
-		     char **snapshotter, struct fault *f);
+int cli_image_unpack(struct cli *cli, const char *name, const char *platform, const char *lease,
+		     char **chain_id, char **snapshotter, struct fault *f);
 
 /* "sha256:0123456789ab…" as lists show it: 12 digits without the algorithm. buf of 16 bytes. */
 void cli_image_short_digest(const char *digest, char *buf, size_t size);

@@ -95,7 +95,7 @@ static int unpack(struct restore *r, char **chain, struct fault *f)
 
 	if (r->c.local && *snapshotter)
 		r->snapshotter = mem_strdup(snapshotter);
-	e = cli_image_unpack(r->cli, name, r->lease, chain, &r->snapshotter, f);
+	e = cli_image_unpack(r->cli, name, NULL, r->lease, chain, &r->snapshotter, f);
 	if (e < 0 && f->code == FAULT_NOT_FOUND && !r->c.has_base)
 		return fault_set(
 			f, FAULT_FAILED_PRECONDITION, 0,

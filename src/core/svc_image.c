@@ -348,12 +348,14 @@ static const struct ipc_param export_params[] = {
 	  .type = IPC_STR,
 	  .dflt = "oci",
 	  .doc = "\"oci\", or \"docker\", which docker load reads as well" },
-	PLATFORM("only this one; without it all that are there, for docker this machine's"),
+	PLATFORM(
+		"only this one; without it all that are there, for docker this machine's or the only one"),
 	STORE_JOB_PROGRESS,
 	{ 0 },
 };
 static const struct ipc_param unpack_params[] = {
 	NAME,
+	PLATFORM("of an index; left out: this machine's"),
 	{ .name = "snapshotter",
 	  .type = IPC_STR,
 	  .max = LIMIT_NAME_BYTES,

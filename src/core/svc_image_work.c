@@ -192,7 +192,7 @@ static int run_unpack(struct store_job *j)
 {
 	struct image_job *w = of(j);
 	struct digest chain;
-	int r = image_unpack(&j->call, w->name, w->snapshotter, &chain);
+	int r = image_unpack(&j->call, w->name, w->platform, w->snapshotter, &chain);
 
 	if (r < 0)
 		return r;

@@ -71,7 +71,7 @@ enum image_format { IMAGE_OCI, IMAGE_DOCKER };
 /*
  * Writes a tar of an OCI layout (with docker's manifest.json for "docker") to fd. Reproducible.
  * platform: FAULT_NOT_FOUND for an image of another one; NULL: all there are, for docker this
- * machine's.
+ * machine's, or the only one that is there.
  */
 int image_export(struct store_call *c, const char *const *names, size_t n, int fd,
 		 enum image_format format, const char *platform, uint64_t *size);
@@ -79,10 +79,11 @@ int image_export(struct store_call *c, const char *const *names, size_t n, int f
 /*
  * Layers into snapshots of their chain ids, several at once where the snapshotter can; those that
  * are there are used. The config's content gets containerd.io/gc.ref.snapshot.SNAPSHOTTER. *chain
- * "" for an image without layers.
+ * "" for an image without layers. platform NULL: this machine's of an index, and any image that is
+ * none; named: FAULT_NOT_FOUND for an image of another one.
  */
-int image_unpack(struct store_call *c, const char *name, const char *snapshotter,
-		 struct digest *chain);
+int image_unpack(struct store_call *c, const char *name, const char *platform,
+		 const char *snapshotter, struct digest *chain);
 /*
  * A folder, or a tar of files, becomes an image with one layer (tar+zstd). config: OCI image config
  * as JSON text ({"Cmd": …} or the whole document), NULL for none.

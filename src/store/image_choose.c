@@ -7,6 +7,10 @@
  * (attestations, artifacts) is passed over. A target that is a manifest itself is the answer,
  * whatever platform it is for: there is nothing to choose. Who was asked for a platform by name
  * compares it afterwards (image_is_for).
+ *
+ * The best match may be missing: an import keeps one platform. Then no worse one takes its place, but
+ * what is there is looked for as well: the fault says it, and where no platform was asked for it may
+ * be taken when it is the only one (image_manifest_here).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,11 +21,12 @@
 
 struct chooser {
 	struct store_call *c;
-	const struct oci_platform *wanted;
+	const struct oci_platform *wanted; /* NULL: all whose manifest is there */
 	image_fetch_fn fetch;
 	void *user;
 	struct lh_table *seen;
 	size_t count, unknown; /* entries; those whose platform cannot be known */
+	size_t have; /* without `wanted`: those that there are */
 	int score;
 	struct oci_descriptor best;
 	char there[256]; /* the platforms that there are */
@@ -45,8 +50,16 @@ static void note_platform(struct chooser *ch, const struct oci_platform *p)
 
 static int take(struct chooser *ch, const struct oci_descriptor *d, const struct oci_platform *p)
 {
-	int score = oci_platform_match(ch->wanted, p);
+	int score;
 
+	if (!ch->wanted) {
+		score = strcmp(p->os, "unknown") ? fetch(ch, d) : 0;
+		if (score <= 0)
+			return score;
+		ch->have++;
+	} else {
+		score = oci_platform_match(ch->wanted, p);
+	}
 	note_platform(ch, p);
 	if (score <= ch->score)
 		return 0;
@@ -122,7 +135,8 @@ static int look(struct chooser *ch, const struct oci_descriptor *index, unsigned
 			r = d->has_platform ? take(ch, d, &d->platform) : look_into(ch, d);
 			continue;
 		}
-		if (d->has_platform && !oci_platform_match(ch->wanted, &d->platform)) {
+		if (ch->wanted && d->has_platform &&
+		    !oci_platform_match(ch->wanted, &d->platform)) {
 			note_platform(ch, &d->platform);
 			continue;
 		}
@@ -139,6 +153,8 @@ static int none(struct chooser *ch, const struct oci_descriptor *target)
 {
 	char wanted[96], unknown[96] = "";
 
+	if (!ch->wanted)
+		return -ENOENT;
 	oci_platform_text(ch->wanted, wanted, sizeof(wanted));
 	if (ch->unknown)
 		snprintf(unknown, sizeof(unknown), "%s%zu entries are missing",
@@ -178,6 +194,25 @@ static int choose(struct chooser *ch, const struct oci_descriptor *target)
 	return ch->score ? 0 : none(ch, target);
 }
 
+/* What was chosen below the index is not there: its platform and those that are. */
+static int missing(struct chooser *ch, const struct oci_descriptor *target)
+{
+	struct store_call quiet = *ch->c;
+	struct fault ignored = { 0 };
+	struct chooser all = { .c = &quiet, .fetch = ch->fetch, .user = ch->user };
+	char wanted[96];
+
+	quiet.f = &ignored;
+	oci_platform_text(ch->wanted, wanted, sizeof(wanted));
+	(void)choose(&all, target);
+	oci_descriptor_clear(&all.best);
+	fault_set(ch->c->f, FAULT_FAILED_PRECONDITION, 0,
+		  "the image for %s, the manifest %s, is missing in the namespace '%s' (there is: "
+		  "%s)",
+		  wanted, ch->best.digest.text, ch->c->ns, *all.there ? all.there : "none");
+	return -ENOENT;
+}
+
 int image_choose(struct store_call *c, const struct oci_descriptor *target,
 		 const struct oci_platform *platform, image_fetch_fn fn, void *user,
 		 struct oci_descriptor *manifest, struct oci_document *doc)
@@ -190,6 +225,8 @@ int image_choose(struct store_call *c, const struct oci_descriptor *target,
 	r = choose(&ch, target);
 	if (!r)
 		r = fetch(&ch, &ch.best);
+	if (!r && oci_kind_of(target->media_type) == OCI_KIND_INDEX)
+		r = missing(&ch, target);
 	if (r >= 0)
 		r = image_document(c, &ch.best, doc);
 	if (r < 0) {
@@ -244,4 +281,29 @@ int image_manifest(struct store_call *c, const struct oci_descriptor *target,
 		   struct oci_document *doc)
 {
 	return image_choose(c, target, platform, NULL, NULL, manifest, doc);
+}
+
+int image_manifest_here(struct store_call *c, const struct oci_descriptor *target,
+			const struct oci_platform *platform, struct oci_descriptor *manifest,
+			struct oci_document *doc)
+{
+	struct chooser all = { .c = c };
+	struct fault why;
+	int r = image_manifest(c, target, platform, manifest, doc);
+
+	if (r != -ENOENT || oci_kind_of(target->media_type) != OCI_KIND_INDEX)
+		return r;
+	why = *c->f;
+	r = choose(&all, target);
+	if (!r && all.have == 1)
+		r = image_document(c, &all.best, doc);
+	else
+		r = -ENOENT;
+	if (!r) {
+		*manifest = all.best;
+		return 0;
+	}
+	oci_descriptor_clear(&all.best);
+	*c->f = why;
+	return r;
 }

@@ -187,9 +187,12 @@ int export_manifest(struct export_plan *p, const struct oci_descriptor *target,
 		    const struct oci_platform *platform, struct oci_descriptor *manifest,
 		    struct oci_document *doc)
 {
-	int r = image_manifest(p->c, target, platform, manifest, doc);
+	int r;
 
-	if (!r && p->platform) {
+	if (!p->platform)
+		return image_manifest_here(p->c, target, platform, manifest, doc);
+	r = image_manifest(p->c, target, platform, manifest, doc);
+	if (!r) {
 		r = image_is_for(p->c, manifest, doc, platform, NULL, NULL);
 		if (r < 0) {
 			oci_descriptor_clear(manifest);

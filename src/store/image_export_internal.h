@@ -32,7 +32,7 @@ int export_add(struct export_plan *p, const struct digest *digest, uint64_t size
 int export_content(struct export_plan *p, const struct oci_descriptor *d);
 /* An entry of index.json. */
 int export_entry(struct export_plan *p, const struct oci_descriptor *d, const char *name);
-/* As image_manifest; one that is not for the platform that was asked for by name is FAULT_NOT_FOUND. */
+/* As image_manifest_here; one that is not for the platform that was asked for by name is FAULT_NOT_FOUND. */
 int export_manifest(struct export_plan *p, const struct oci_descriptor *target,
 		    const struct oci_platform *platform, struct oci_descriptor *manifest,
 		    struct oci_document *doc);

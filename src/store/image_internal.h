@@ -77,6 +77,14 @@ int image_is_for(struct store_call *c, const struct oci_descriptor *manifest,
 		 const struct oci_document *doc, const struct oci_platform *platform,
 		 image_fetch_fn fetch, void *user);
 
+/*
+ * As image_manifest, for who was not asked for a platform by name: without a match that is there, the
+ * only image of the index whose manifest is. One of several is never taken.
+ */
+int image_manifest_here(struct store_call *c, const struct oci_descriptor *target,
+			const struct oci_platform *platform, struct oci_descriptor *manifest,
+			struct oci_document *doc);
+
 /* ---- image_ingest.c */
 /*
  * An ingest under a ref made of `key`, from its start. When another writer has that ref, one that is

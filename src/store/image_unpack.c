@@ -356,28 +356,29 @@ static int unpack_manifest(struct unpack *u, const struct oci_descriptor *manife
 	return r;
 }
 
-static int unpack_target(struct unpack *u, const struct oci_descriptor *target,
+static int unpack_target(struct unpack *u, const struct oci_descriptor *target, const char *wanted,
 			 struct digest *chain)
 {
 	struct oci_platform platform;
 	struct oci_descriptor manifest;
 	struct oci_document doc;
-	int r = oci_platform_parse(&platform, NULL, u->c->f);
+	int r = oci_platform_parse(&platform, wanted, u->c->f);
 
 	if (r < 0)
 		return r;
 	r = image_manifest(u->c, target, &platform, &manifest, &doc);
+	if (!r && wanted && *wanted)
+		r = image_is_for(u->c, &manifest, &doc, &platform, NULL, NULL);
 	oci_platform_clear(&platform);
-	if (r < 0)
-		return r;
-	r = unpack_manifest(u, &manifest, &doc, chain);
+	if (!r)
+		r = unpack_manifest(u, &manifest, &doc, chain);
 	oci_document_clear(&doc);
 	oci_descriptor_clear(&manifest);
 	return r;
 }
 
-int image_unpack(struct store_call *c, const char *name, const char *snapshotter,
-		 struct digest *chain)
+int image_unpack(struct store_call *c, const char *name, const char *platform,
+		 const char *snapshotter, struct digest *chain)
 {
 	struct unpack u = { .c = c };
 	struct oci_descriptor target;
@@ -391,7 +392,7 @@ int image_unpack(struct store_call *c, const char *name, const char *snapshotter
 		return r;
 	r = image_target(c, name, &target);
 	if (!r) {
-		r = unpack_target(&u, &target, chain);
+		r = unpack_target(&u, &target, platform, chain);
 		oci_descriptor_clear(&target);
 	}
 	if (r < 0)

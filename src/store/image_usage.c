@@ -117,7 +117,7 @@ static int count_chain(struct counting *co, const struct oci_config *config)
 	return 0;
 }
 
-/* Of this machine's platform; an image that has none, or is none, has no snapshots. */
+/* Of this machine's platform, or the only one that is there; an image that has none, or is none, has no snapshots. */
 static int count_snapshots(struct counting *co, const struct oci_descriptor *target)
 {
 	struct store_call *c = co->c;
@@ -129,7 +129,7 @@ static int count_snapshots(struct counting *co, const struct oci_descriptor *tar
 
 	if (r < 0)
 		return r;
-	r = image_manifest(c, target, &platform, &manifest, &doc);
+	r = image_manifest_here(c, target, &platform, &manifest, &doc);
 	oci_platform_clear(&platform);
 	if (r < 0)
 		return c->f->code == FAULT_NOT_FOUND || c->f->code == FAULT_FAILED_PRECONDITION ? 0

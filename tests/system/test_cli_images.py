@@ -14,8 +14,8 @@ import pytest
 
 from lib.daemon import binary
 from lib.cli_images import LONG, fed, keys, lines, make_image
-from lib.images import Image, archive, tar
-from lib.rpc import DEADLINE
+from lib.images import ARCHITECTURE, INDEX, REF_NAME, Image, archive, descriptor, digest, dumps, layout, tar, write_folder
+from lib.rpc import DEADLINE, RpcError
 
 
 @pytest.fixture
@@ -230,6 +230,39 @@ def test_foreign_platform(davit, busybox):
         assert result.returncode in (125, 126, 127)
     else:
         assert "s390x" in result.stderr
+
+
+def test_one_platform_of_several(davit):
+    """What is imported for another platform is unpacked, exported and told by that platform."""
+    mine, far = Image(tar({"file": b"x"})), Image(tar({"file": b"y"}), architecture="s390x")
+    index = dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+        one.descriptor(platform={"os": "linux", "architecture": architecture})
+        for one, architecture in ((mine, ARCHITECTURE), (far, "s390x"))]})
+    top = descriptor(INDEX, index, annotations={REF_NAME: "both:1"})
+    folder = write_folder(davit.base / "both", layout([top], {digest(index): index, **mine.blobs, **far.blobs}))
+    result = davit.cli("import", "--platform", "linux/s390x", folder)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "both:1\n", "")
+    assert keys(davit) == [far.chain[0]]
+    assert davit.call("images.usage", name="both:1")["unpacked"]
+    # who does not say which gets the one that is there
+    path = davit.base / "docker.tar"
+    davit.cli("export", "--format", "docker", "-o", path, "both:1", check=True)
+    davit.cli("rmi", "both:1", check=True)
+    davit.cli("import", path, check=True)
+    assert davit.call("images.get", name="both:1")["image"]["target"]["digest"] == far.digest
+    davit.cli("import", "--no-unpack", "--platform", "linux/s390x", folder, check=True)
+    # but nothing else is run, or written, than what was meant
+    for words in (("run", "--rm", "both:1", "true"), ("export", "--platform", "linux/" + ARCHITECTURE, "-o", path, "both:1")):
+        result = davit.cli(*words)
+        assert result.returncode == 125 and f"the image for linux/{ARCHITECTURE}, " in result.stderr, result.stderr
+        assert "(there is: linux/s390x)" in result.stderr, result.stderr
+    davit.cli("rmi", "both:1", check=True)
+    davit.cli("import", "--no-unpack", "--all-platforms", folder, check=True)
+    assert davit.call("images.unpack", name="both:1", platform="linux/s390x")["chain_id"] == far.chain[0]
+    assert davit.call("images.unpack", name="both:1")["chain_id"] == mine.chain[0]
+    with pytest.raises(RpcError) as error:
+        davit.call("images.unpack", name="both:1", platform="linux/riscv64")
+    assert error.value.code == "not_found" and error.value.details["argument"] == "platform", error.value
 
 
 # progress

@@ -421,6 +421,17 @@ static void test_choose(void **state)
 	OK(oci_platform_parse(&p, "linux/amd64", &k->f));
 	FAILS(image_manifest(&k->c, &d, &p, &manifest, &doc), -ENOENT, FAULT_FAILED_PRECONDITION,
 	      bytes_digest(amd.manifest).text);
+	assert_non_null(strstr(k->f.message, "the image for linux/amd64"));
+	assert_non_null(strstr(k->f.message, "(there is: linux/386, linux/arm64)"));
+	/* nor one of several where no platform was named; the only one is */
+	FAILS(image_manifest_here(&k->c, &d, &p, &manifest, &doc), -ENOENT,
+	      FAULT_FAILED_PRECONDITION, "the image for linux/amd64");
+	OK(content_delete(&k->c, bytes_digest(old.manifest).text));
+	OK(image_manifest_here(&k->c, &d, &p, &manifest, &doc));
+	assert_string_equal(manifest.digest.text, bytes_digest(arm.manifest).text);
+	assert_int_equal(doc.n_children, arm.n);
+	oci_document_clear(&doc);
+	oci_descriptor_clear(&manifest);
 	oci_platform_clear(&p);
 	oci_descriptor_clear(&d);
 	oci_descriptor_clear(&single);

@@ -68,7 +68,7 @@ static void check_unpack(struct kit *k, const char *snapshotter)
 
 	chain_of(&im, chain);
 	OK(kit_import(k, kit_layout(&im, "", LAYER_NONE), "u", NULL));
-	OK(image_unpack(&k->c, "u", snapshotter, &found));
+	OK(image_unpack(&k->c, "u", NULL, snapshotter, &found));
 	assert_string_equal(found.text, chain[2].text);
 	assert_int_equal(snapshots(k, snapshotter), 3);
 	OK(snapshot_stat(&k->c, snapshotter, chain[2].text, see_parent, parent));
@@ -82,7 +82,7 @@ static void check_unpack(struct kit *k, const char *snapshotter)
 	free(label);
 	assert_int_equal(kit_leases(k), 0);
 	/* nothing to do */
-	OK(image_unpack(&k->c, "u", snapshotter, &found));
+	OK(image_unpack(&k->c, "u", NULL, snapshotter, &found));
 	assert_string_equal(found.text, chain[2].text);
 	assert_int_equal(snapshots(k, snapshotter), 3);
 	kit_image_free(&im);
@@ -112,8 +112,8 @@ static void check_wrong(struct kit *k, const char *snapshotter)
 	after = bytes_digest(im.config);
 	memcpy(strstr(im.manifest.p, before.text), after.text, strlen(after.text));
 	OK(kit_import(k, kit_layout(&im, "", LAYER_NONE), "w", NULL));
-	FAILS(image_unpack(&k->c, "w", snapshotter, &found), -EBADMSG, FAULT_FAILED_PRECONDITION,
-	      packed);
+	FAILS(image_unpack(&k->c, "w", NULL, snapshotter, &found), -EBADMSG,
+	      FAULT_FAILED_PRECONDITION, packed);
 	assert_non_null(strstr(k->f.message, right.text));
 	assert_non_null(strstr(k->f.message, "but the config says sha256:7777"));
 	assert_true(snapshots(k, snapshotter) <= 1);
@@ -141,14 +141,14 @@ static void test_errors(void **state)
 	struct oci_descriptor target;
 
 	OK(kit_import(k, kit_layout(&im, "", LAYER_NONE), "e", NULL));
-	FAILS(image_unpack(&k->c, "nothing", NULL, &found), -ENOENT, FAULT_NOT_FOUND,
+	FAILS(image_unpack(&k->c, "nothing", NULL, NULL, &found), -ENOENT, FAULT_NOT_FOUND,
 	      "no image 'nothing'");
-	FAILS(image_unpack(&k->c, "e", "zfs", &found), -ENOENT, FAULT_NOT_FOUND,
+	FAILS(image_unpack(&k->c, "e", NULL, "zfs", &found), -ENOENT, FAULT_NOT_FOUND,
 	      "no snapshotter 'zfs'");
 	cancel_set(&cancel);
 	k->c.cancel = &cancel;
-	FAILS(image_unpack(&k->c, "e", SNAPSHOTTER_NATIVE, &found), -ECANCELED, FAULT_CANCELLED,
-	      "");
+	FAILS(image_unpack(&k->c, "e", NULL, SNAPSHOTTER_NATIVE, &found), -ECANCELED,
+	      FAULT_CANCELLED, "");
 	k->c.cancel = NULL;
 	assert_int_equal(snapshots(k, SNAPSHOTTER_NATIVE), 0);
 
@@ -156,18 +156,18 @@ static void test_errors(void **state)
 	d = kit_put(k, &k->c, "text");
 	assert_int_equal(oci_descriptor_new(&text, "text/plain", &d, 4), 0);
 	OK(image_create(&k->c, "text", &text, NULL, 0, NULL, NULL));
-	FAILS(image_unpack(&k->c, "text", NULL, &found), -EINVAL, FAULT_FAILED_PRECONDITION,
+	FAILS(image_unpack(&k->c, "text", NULL, NULL, &found), -EINVAL, FAULT_FAILED_PRECONDITION,
 	      "text: sha256:");
 	oci_descriptor_clear(&text);
 	OK(content_put(&k->c, index.p, index.n, NULL, 0, &d));
 	assert_int_equal(oci_descriptor_new(&target, OCI_INDEX, &d, index.n), 0);
 	OK(image_create(&k->c, "foreign", &target, NULL, 0, NULL, NULL));
-	FAILS(image_unpack(&k->c, "foreign", NULL, &found), -ENOENT, FAULT_NOT_FOUND,
+	FAILS(image_unpack(&k->c, "foreign", NULL, NULL, &found), -ENOENT, FAULT_NOT_FOUND,
 	      "(there is: linux/s390x)");
 	oci_descriptor_clear(&target);
 
 	OK(content_delete(&k->c, bytes_digest(im.packed[1]).text));
-	FAILS(image_unpack(&k->c, "e", NULL, &found), -ENOENT, FAULT_FAILED_PRECONDITION,
+	FAILS(image_unpack(&k->c, "e", NULL, NULL, &found), -ENOENT, FAULT_FAILED_PRECONDITION,
 	      bytes_digest(im.packed[1]).text);
 	assert_int_equal(kit_leases(k), 0);
 	free(index.p);
@@ -184,7 +184,7 @@ static void *unpack_thread(void *arg)
 
 	for (int i = 0; i < 3; i++)
 		for (int which = 0; which < 2; which++)
-			if (image_unpack(&c, which ? "p" : "q", NULL, &chain) < 0)
+			if (image_unpack(&c, which ? "p" : "q", NULL, NULL, &chain) < 0)
 				fail_msg("%s", f.message);
 	return NULL;
 }
@@ -273,7 +273,7 @@ static void test_from_dir(void **state)
 	OK(from_dir(k, "h", "{\"Cmd\":[\"/one\"]}", &again));
 	assert_string_equal(seen.digest, again.digest);
 	assert_int_equal(kit_leases(k), 0);
-	OK(image_unpack(&k->c, "f", SNAPSHOTTER_NATIVE, &chain));
+	OK(image_unpack(&k->c, "f", NULL, SNAPSHOTTER_NATIVE, &chain));
 	assert_true(is_there(k, SNAPSHOTTER_NATIVE, chain.text, "one"));
 	OK(image_usage(&k->c, "f", &usage));
 	assert_true(usage.unpacked > 0);
