@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/args.h"
 #include "cli/cli.h"
@@ -13,7 +14,12 @@
 #include "cli/js.h"
 #include "cli/mem.h"
 #include "cli/output.h"
+#include "cli/snapmount.h"
 #include "cli/verbs.h"
+
+/* labels by which garbage collection keeps a snapshot */
+#define GC_ROOT "containerd.io/gc.root"
+#define GC_EXPIRE "containerd.io/gc.expire"
 
 static json_object *snapshot_params(struct cli *cli, const char *key)
 {
@@ -184,62 +190,7 @@ static int usage(struct cli *cli, char **args, size_t n, struct fault *f)
 	return r < 0 ? r : list_print(cli, rows, "key", columns, f);
 }
 
-/* As commands that can be typed; word by word quoted where that is needed. */
-static void print_word(const char *word)
-{
-	bool plain = *word;
-
-	for (const char *p = word; *p; p++)
-		plain &=
-			strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=,+@%-",
-			       *p) != NULL;
-	if (plain) {
-		fputs(word, stdout);
-		return;
-	}
-	putchar('\'');
-	for (; *word; word++) {
-		if (*word == '\'')
-			fputs("'\\''", stdout);
-		else
-			putchar(*word);
-	}
-	putchar('\'');
-}
-
-static void print_mount(json_object *m, const char *target)
-{
-	json_object *options = js_get(m, "options");
-	char *text CLEANUP_FREE = mem_strdup("");
-	char *at CLEANUP_FREE = mem_printf("%s%s%s", target, *js_str(m, "target") ? "/" : "",
-					   js_str(m, "target"));
-
-	for (size_t i = 0; i < js_len(options); i++) {
-		char *longer = mem_printf("%s%s%s", text, i ? "," : "",
-					  json_object_get_string(js_at(options, i)));
-
-		free(text);
-		text = longer;
-	}
-	/* mount(8) knows binds by their option. */
-	if (strcmp(js_str(m, "type"), "bind") == 0) {
-		fputs("mount ", stdout);
-	} else {
-		fputs("mount -t ", stdout);
-		print_word(js_str(m, "type"));
-		putchar(' ');
-	}
-	if (*text) {
-		fputs("-o ", stdout);
-		print_word(text);
-		putchar(' ');
-	}
-	print_word(js_str(m, "source"));
-	putchar(' ');
-	print_word(at);
-	putchar('\n');
-}
-
+/* target NULL: a word in its place */
 static int print_mounts(struct cli *cli, json_object *answer, const char *target, struct fault *f)
 {
 	json_object *mounts = js_get(answer, "mounts");
@@ -249,8 +200,12 @@ static int print_mounts(struct cli *cli, json_object *answer, const char *target
 		return json;
 	if (json)
 		output_json(mounts);
-	for (size_t i = 0; !json && i < js_len(mounts); i++)
-		print_mount(js_at(mounts, i), target);
+	for (size_t i = 0; !json && i < js_len(mounts); i++) {
+		int r = snapmount_print(js_at(mounts, i), target, f);
+
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }
 
@@ -259,21 +214,46 @@ static int mounts(struct cli *cli, char **args, size_t n, struct fault *f)
 	json_object *answer CLEANUP_JSON = NULL;
 	int r = cli_call(cli, "snapshots.mounts", snapshot_params(cli, args[0]), &answer, f);
 
-	return r < 0 ? r : print_mounts(cli, answer, n > 1 ? args[1] : "TARGET", f);
+	return r < 0 ? r : print_mounts(cli, answer, n > 1 ? args[1] : NULL, f);
+}
+
+/*
+ * What is made here by hand nobody else refers to, so without a label it would be gone with the next
+ * collection. Who gives one that says how long it stays has it so.
+ */
+static int kept_labels(struct cli *cli, json_object *p, struct fault *f)
+{
+	json_object *labels = js_object_at(p, "labels");
+	int r = option_labels(cli, p, f);
+	time_t now = time(NULL);
+	struct tm tm;
+	char text[32];
+
+	if (r < 0 || json_object_object_get_ex(labels, GC_ROOT, NULL) ||
+	    json_object_object_get_ex(labels, GC_EXPIRE, NULL))
+		return r;
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+	js_set_str(labels, GC_ROOT, text);
+	return 0;
 }
 
 static int make(struct cli *cli, const char *method, char **args, size_t n, struct fault *f)
 {
 	json_object *answer CLEANUP_JSON = NULL;
 	json_object *p CLEANUP_JSON = snapshot_params(cli, args[0]);
-	int r = option_labels(cli, p, f);
+	int r = kept_labels(cli, p, f);
 
 	if (r < 0)
 		return r;
 	if (n > 1)
 		js_set_str(p, "parent", args[1]);
 	r = cli_call(cli, method, TAKE_PTR(p), &answer, f);
-	return r < 0 ? r : print_mounts(cli, answer, "TARGET", f);
+	if (r < 0)
+		return r;
+	r = print_mounts(cli, answer, NULL, f);
+	if (r < 0)
+		fault_prefix(f, "it is there, but");
+	return r;
 }
 
 static int prepare(struct cli *cli, char **args, size_t n, struct fault *f)
@@ -289,7 +269,7 @@ static int view(struct cli *cli, char **args, size_t n, struct fault *f)
 static int commit(struct cli *cli, char **args, size_t n, struct fault *f)
 {
 	json_object *p CLEANUP_JSON = snapshot_params(cli, args[0]);
-	int r = option_labels(cli, p, f);
+	int r = kept_labels(cli, p, f);
 
 	(void)n;
 	if (r < 0)
@@ -358,9 +338,8 @@ const struct cli_command cmd_snapshots = {
 	.usage =
 		"[list | tree | info KEY... | usage [KEY...] | mounts KEY [TARGET] | prepare KEY [PARENT] | view KEY [PARENT] | commit KEY NAME | rm KEY...]",
 	.details =
-		"mounts, prepare and view print the commands that mount a snapshot. A snapshot that neither an image, a\n"
-		"container, a label nor a lease refers to is removed by the next garbage collection: the label\n"
-		"containerd.io/gc.root keeps it.\n",
+		"mounts, prepare and view print the commands that mount a snapshot. What is made here stays until rm: it\n"
+		"gets the label containerd.io/gc.root, unless that or containerd.io/gc.expire is given.\n",
 	.options = options,
 	.max_args = -1,
 	.complete = CLI_COMPLETE_WORDS,

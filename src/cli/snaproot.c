@@ -32,6 +32,7 @@
 
 #include "cli/js.h"
 #include "cli/mem.h"
+#include "cli/overlay.h"
 #include "util/fd.h"
 
 #ifndef OPEN_TREE_CLONE
@@ -54,61 +55,12 @@ struct mounting { /* what the child needs, made before it */
 	unsigned long flags;
 };
 
-/* The folder that all paths of an overlay's options lie in, with its final '/'; "" for none. */
-static char *common_folder(json_object *options)
-{
-	static const char *const keys[] = { "lowerdir=", "upperdir=", "workdir=" };
-	char *common = NULL;
-
-	for (size_t i = 0; i < js_len(options); i++) {
-		const char *o = json_object_get_string(js_at(options, i));
-		size_t k = 0;
-
-		while (k < ARRAY_SIZE(keys) && strncmp(o, keys[k], strlen(keys[k])) != 0)
-			k++;
-		if (k == ARRAY_SIZE(keys))
-			continue;
-		for (o += strlen(keys[k]); *o; o += o[0] == ':') {
-			size_t n = strcspn(o, ":"), same = 0;
-
-			if (!common)
-				common = mem_strndup(o, n);
-			while (same < n && common[same] && common[same] == o[same])
-				same++;
-			common[same] = '\0';
-			o += n;
-		}
-	}
-	if (!common || *common != '/') {
-		free(common);
-		return mem_strdup("");
-	}
-	strrchr(common, '/')[1] = '\0';
-	return common;
-}
-
 static void append(char **text, const char *more)
 {
 	char *longer = mem_printf("%s%s%s", *text ? *text : "", *text && **text ? "," : "", more);
 
 	free(*text);
 	*text = longer;
-}
-
-/* One option of an overlay, its paths relative to the folder. */
-static char *relative(const char *option, const char *folder)
-{
-	size_t n = strlen(folder);
-	char *out = mem_alloc(strlen(option) + 3), *to = out;
-
-	while (*option) {
-		if (n && (to == out || to[-1] == '=' || to[-1] == ':') &&
-		    strncmp(option, folder, n) == 0)
-			option += n;
-		if (*option)
-			*to++ = *option++;
-	}
-	return out;
 }
 
 static void options_read(struct mounting *m, json_object *options)
@@ -122,7 +74,7 @@ static void options_read(struct mounting *m, json_object *options)
 		      { "noexec", MS_NOEXEC }, { "noatime", MS_NOATIME } };
 
 	m->data = mem_strdup("");
-	m->folder = common_folder(options);
+	m->folder = overlay_folder(options);
 	for (size_t i = 0; i < js_len(options); i++) {
 		const char *o = json_object_get_string(js_at(options, i));
 		size_t k = 0;
@@ -132,7 +84,7 @@ static void options_read(struct mounting *m, json_object *options)
 		if (k < ARRAY_SIZE(flags)) {
 			m->flags |= flags[k].flag;
 		} else {
-			char *text CLEANUP_FREE = relative(o, m->folder);
+			char *text CLEANUP_FREE = overlay_relative(o, m->folder);
 
 			append(&m->data, text);
 		}
@@ -236,6 +188,9 @@ int snaproot_open(json_object *mounts, int *fd, struct fault *f)
 		*fd = open(m.source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		return *fd < 0 ? fault_sys(f, errno, "opening the snapshot", m.source) : 0;
 	}
+	if (!overlay_fits(m.data))
+		return fault_set(f, FAULT_RESOURCE_EXHAUSTED, 0,
+				 "the paths of the snapshot's layers are too long to look into it");
 	return mount_apart(&m, fd, f);
 }
 

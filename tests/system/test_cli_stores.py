@@ -11,6 +11,9 @@ import pytest
 from lib.cli import run as run_command
 from lib.daemon import CHECKOUT, binary
 from lib.cli_images import active, keys, lines, make_image
+from lib.images import Image, archive, tar
+
+ROOT_LABEL = "containerd.io/gc.root"
 
 
 @pytest.fixture
@@ -117,13 +120,45 @@ def test_snapshot_mounts_can_be_typed(davit, box):
     assert shown.stdout == "inside\n", shown.stderr
 
 
+def test_mounts_of_many_layers_can_be_typed(davit):
+    """More than mount(2) reads of absolute paths: of a writable snapshot and of a view, each with its first and last layer."""
+    layers = [tar({f"file-{i}": str(i).encode()}) for i in range(128)]
+    path = davit.base / "many.tar"
+    path.write_bytes(archive(Image(*layers), "many"))
+    davit.cli("import", path, check=True)
+    base = keys(davit, "--filter", f"parent=={Image(*layers).chain[-2]}")[0]
+    point = davit.base / "a point"
+    point.mkdir()
+    for kind in ("prepare", "view"):
+        command = davit.cli("snapshots", kind, kind, base, check=True).stdout
+        assert f"(cd {davit.root}/snapshots/overlayfs/ && mount -t overlay " in command and command.endswith(" overlay TARGET)\n")
+        assert len(command) < 4096
+        for target in (point, "a point"):
+            command = davit.cli("snapshots", "mounts", kind, target, cwd=davit.base, check=True).stdout
+            script = f'{command} cd "$1" && cat file-0 file-64 file-127 && ls | wc -l'
+            shown = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", point], capture_output=True, text=True)
+            assert shown.stdout == "064127128\n", shown.stderr
+
+
 def test_snapshots_by_hand(davit, box):
     davit.cli("run", "--rm", box, "true", check=True)
     base = keys(davit)[0]
-    root = ["--label", "containerd.io/gc.root=now"]
-    assert davit.cli("snapshots", "prepare", *root, "work", base, check=True).stdout.startswith("mount ")
-    davit.cli("snapshots", "commit", *root, "work", "done", check=True)
-    davit.cli("snapshots", "view", *root, "look", "done", check=True)
+    assert davit.cli("snapshots", "prepare", "work", base, check=True).stdout.startswith("mount ")
+    davit.cli("gc", check=True)
+    assert keys(davit) == [base, "work"]
+    davit.cli("snapshots", "commit", "--label", "app=shop", "work", "done", check=True)
+    davit.cli("gc", check=True)
+    davit.cli("snapshots", "view", "look", "done", check=True)
+    labels = {row["name"]: row["labels"] for row in json.loads(davit.cli("snapshots", "info", "done", "look", check=True).stdout)}
+    assert set(labels["done"]) == {"app", ROOT_LABEL} and set(labels["look"]) == {ROOT_LABEL}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", labels["look"][ROOT_LABEL])
+    # what the caller says goes before
+    davit.cli("snapshots", "prepare", "--label", ROOT_LABEL + "=mine", "own", check=True)
+    davit.cli("snapshots", "prepare", "--label", "containerd.io/gc.expire=2001-02-03T04:05:06Z", "old", check=True)
+    assert json.loads(davit.cli("snapshots", "info", "own", check=True).stdout)[0]["labels"] == {ROOT_LABEL: "mine"}
+    davit.cli("gc", check=True)
+    assert "old" not in keys(davit)
+    davit.cli("snapshots", "rm", "own", check=True)
     tree = lines(davit.cli("snapshots", "tree", check=True))
     assert tree == [base, "`- done", "   `- look"]
     davit.cli("gc", check=True)
