@@ -140,7 +140,7 @@ static int apply_to_upper(struct store_call *c, int blob, enum layer_compression
 		r = 1;
 	if (!r)
 		r = layer_apply(c, blob, compression, upper, LAYER_OVERLAY, NULL, result);
-	if (!r && (result->implied_size || result->opaque_root))
+	if (!r && (result->implied_size || result->marked_size || result->opaque_root))
 		r = inherit(c, &o, upper, result);
 	overlay_clear(&o);
 	return r;

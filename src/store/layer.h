@@ -51,6 +51,12 @@ struct layer_result {
 	 */
 	char *implied;
 	size_t implied_size;
+	/*
+	 * LAYER_OVERLAY: folders, in the same form, that have whiteouts, or were made to be marked. What
+	 * hides nothing below is removed by layer_inherit.
+	 */
+	char *marked;
+	size_t marked_size;
 	/* LAYER_OVERLAY: the root itself was to be opaque, which layer_inherit does */
 	bool opaque_root;
 	bool has_root; /* it has an entry for the root, so that is as the layer says */
@@ -68,7 +74,9 @@ int layer_apply(struct store_call *c, int fd, enum layer_compression compression
 /*
  * Gives the implied folders of a layer in root_fd owner, mode, times and xattrs of the first of
  * lower_fds[0..n) (nearest first) that has a folder there, as far as they are seen through what is
- * above. With opaque_root everything that the lower ones have is hidden.
+ * above. With opaque_root everything that the lower ones have is hidden. Removes whiteouts from folders
+ * that overlayfs will not merge with one below, where they would be seen as what they are, and implied
+ * folders that the layer has for nothing else.
  */
 int layer_inherit(int root_fd, const struct layer_result *r, const int *lower_fds, size_t n,
 		  struct fault *f);

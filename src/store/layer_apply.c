@@ -24,6 +24,7 @@
 void layer_result_clear(struct layer_result *r)
 {
 	free(r->implied);
+	free(r->marked);
 	memset(r, 0, sizeof(*r));
 }
 
@@ -97,35 +98,44 @@ static int read_rest(struct applier *a)
 	return (int)n;
 }
 
-/* ---- implied folders */
+/* ---- folders to come back to */
 
-static int add_implied(struct applier *a, const char *path)
+/* Adds a path and its NUL to a list. */
+static int add_path(struct applier *a, char **list, size_t *used, size_t *room, const char *path)
 {
 	size_t size = strlen(path) + 1;
-	char *grown;
 
 	if (layer_remember(a, size + 2 * sizeof(uint64_t)) < 0)
 		return -E2BIG;
 	/* of each power of two once */
-	if (a->implied_room < a->out->implied_size + size) {
-		size_t room = a->implied_room * 2 + size;
+	if (*room < *used + size) {
+		size_t more = *room * 2 + size;
+		char *grown = realloc(*list, more);
 
-		grown = realloc(a->out->implied, room);
 		if (!grown)
 			return layer_entry_fault(a, ENOMEM, "remember the folder");
-		a->out->implied = grown;
-		a->implied_room = room;
+		*list = grown;
+		*room = more;
 	}
-	memcpy(a->out->implied + a->out->implied_size, path, size);
-	a->out->implied_size += size;
+	memcpy(*list + *used, path, size);
+	*used += size;
 	return 0;
+}
+
+int layer_marked(struct applier *a, const char *folder)
+{
+	if (!a->overlay || layer_names_has(&a->marked, folder))
+		return 0;
+	if (layer_names_add(&a->marked, folder) < 0)
+		return layer_entry_fault(a, ENOMEM, "remember the folder");
+	return add_path(a, &a->out->marked, &a->out->marked_size, &a->marked_room, folder);
 }
 
 /* A folder was made that the layer has no entry for, perhaps in the place of a whiteout. */
 static int folder_made(void *user, const char *path, bool replaced)
 {
 	struct applier *a = user;
-	int r = add_implied(a, path);
+	int r = add_path(a, &a->out->implied, &a->out->implied_size, &a->implied_room, path);
 
 	if (!r && layer_names_add(&a->names, path) < 0)
 		r = layer_entry_fault(a, ENOMEM, "remember the folder");
@@ -272,6 +282,7 @@ static void applier_clear(struct applier *a)
 		free(d);
 	}
 	layer_dirs_free(a->dirs);
+	layer_names_clear(&a->marked);
 	layer_names_clear(&a->names);
 	if (a->root_fd >= 0)
 		close(a->root_fd);

@@ -6,10 +6,15 @@
  * An overlay shows the topmost folder's owner and mode, so the one that was implied gets those of
  * the one it covers. Seen from above, a folder of a lower layer ends where something nearer is no
  * folder, or is opaque.
+ *
+ * Overlayfs hides whiteouts where it puts folders together. In a folder that no layer below has a part
+ * in, or that is opaque, it shows the device that a whiteout is; so there they go, and with them the
+ * folders that were only made to hold them. Times stay as the layer has them.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -109,9 +114,19 @@ static int copy_folder(int from, int to)
 	return r;
 }
 
+/* The nearest folder of a lower layer that is seen at path, unless it is covered: 1 and *found, or 0. */
+static int look_below(const char *path, bool covered, const int *lower_fds, size_t n, int *found)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && !r && !covered; i++)
+		r = look(lower_fds[i], path, found, &covered);
+	return r;
+}
+
 static int inherit_one(int root_fd, const char *path, const int *lower_fds, size_t n)
 {
-	CLEANUP_CLOSE int folder = layer_open_folder(root_fd, path), to = -1;
+	CLEANUP_CLOSE int folder = layer_open_folder(root_fd, path), to = -1, from = -1;
 	bool covered = false;
 	int r;
 
@@ -124,14 +139,109 @@ static int inherit_one(int root_fd, const char *path, const int *lower_fds, size
 	if (to < 0)
 		return -errno;
 	r = hidden_above(root_fd, path, &covered);
-	for (size_t i = 0; i < n && !r && !covered; i++) {
-		CLEANUP_CLOSE int from = -1;
+	if (!r)
+		r = look_below(path, covered, lower_fds, n, &from);
+	return r > 0 ? copy_folder(from, to) : r;
+}
 
-		r = look(lower_fds[i], path, &from, &covered);
-		if (r == 1)
-			return copy_folder(from, to);
+/* ---- marks that hide nothing */
+
+/* Sets the times of a folder in which something was removed. */
+static int set_times_back(int folder, const struct stat *st)
+{
+	struct timespec times[2] = { st->st_atim, st->st_mtim };
+	CLEANUP_CLOSE int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || futimens(fd, times) < 0 ? -errno : 0;
+}
+
+static int drop_whiteouts(int folder)
+{
+	struct layer_list list;
+	struct stat st, before;
+	int r = fstat(folder, &before) < 0 ? -errno : 0;
+
+	if (!r)
+		r = layer_list_read(&list, folder);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; !r && i < list.n; i++) {
+		if (fstatat(folder, list.v[i], &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    (layer_is_whiteout(&st) && unlinkat(folder, list.v[i], 0) < 0))
+			r = -errno;
 	}
-	return r;
+	layer_list_clear(&list);
+	return r ? r : set_times_back(folder, &before);
+}
+
+/* Whiteouts of one folder, unless it is merged with one below. */
+static int settle_marks(int root_fd, const char *path, const int *lower_fds, size_t n)
+{
+	CLEANUP_CLOSE int folder = -1, below = -1;
+	bool covered = false;
+	int r = look(root_fd, path, &folder, &covered);
+
+	/* it was replaced later on */
+	if (r <= 0)
+		return r;
+	r = look_below(path, covered, lower_fds, n, &below);
+	return r ? (r < 0 ? r : 0) : drop_whiteouts(folder);
+}
+
+/* 1: the folder was removed, it was implied, is empty, and there is none below; 0 */
+static int remove_needless(int root_fd, char *path, const struct layer_names *implied,
+			   const int *lower_fds, size_t n)
+{
+	CLEANUP_CLOSE int folder = -1, below = -1, above = -1;
+	char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	bool covered = false;
+	struct stat before;
+	int r = hidden_above(root_fd, path, &covered);
+
+	if (r < 0 || !layer_names_has(implied, path))
+		return r;
+	r = look_below(path, covered, lower_fds, n, &below);
+	if (r)
+		return r < 0 ? r : 0;
+	if (slash)
+		*slash = '\0';
+	above = layer_open_folder(root_fd, slash ? path : "");
+	if (slash)
+		*slash = '/';
+	if (above < 0)
+		return above == -ENOENT || above == -ENOTDIR || above == -ELOOP ? 0 : above;
+	if (fstat(above, &before) < 0)
+		return -errno;
+	if (unlinkat(above, name, AT_REMOVEDIR) < 0)
+		return errno == ENOTEMPTY || errno == EEXIST || errno == ENOENT || errno == ENOTDIR
+			       ? 0
+			       : -errno;
+	r = set_times_back(above, &before);
+	return r < 0 ? r : 1;
+}
+
+static int settle_all(int root_fd, const struct layer_result *r, const int *lower_fds, size_t n)
+{
+	struct layer_names implied = { 0 };
+	char path[PATH_MAX], *slash;
+	int err = 0;
+
+	for (size_t at = 0; at < r->implied_size && !err; at += strlen(r->implied + at) + 1)
+		err = layer_names_add(&implied, r->implied + at);
+	for (size_t at = 0; at < r->marked_size && !err; at += strlen(r->marked + at) + 1) {
+		err = settle_marks(root_fd, r->marked + at, lower_fds, n);
+		snprintf(path, sizeof(path), "%s", r->marked + at);
+		while (!err && *path) {
+			err = remove_needless(root_fd, path, &implied, lower_fds, n);
+			if (err <= 0)
+				break;
+			err = 0;
+			slash = strrchr(path, '/');
+			*(slash ? slash : path) = '\0';
+		}
+	}
+	layer_names_clear(&implied);
+	return err;
 }
 
 /* ---- an opaque root */
@@ -163,8 +273,10 @@ static int hide_all(int root, int lower)
 int layer_inherit(int root_fd, const struct layer_result *r, const int *lower_fds, size_t n,
 		  struct fault *f)
 {
-	int err = 0;
+	int err = r->marked_size ? settle_all(root_fd, r, lower_fds, r->opaque_root ? 0 : n) : 0;
 
+	if (err < 0)
+		return fault_sys(f, -err, "remove what hides nothing", NULL);
 	for (size_t i = 0; r->opaque_root && i < n && !err; i++)
 		err = hide_all(root_fd, lower_fds[i]);
 	if (err < 0)

@@ -137,9 +137,10 @@ struct applier {
 	uint64_t padding; /* zeros among them that the archive lacks at its end */
 	uint64_t last_size; /* of the last entry's data */
 	struct layer_names names;
-	size_t implied_room;
+	size_t implied_room, marked_room;
+	struct layer_names marked; /* those in out->marked */
 	struct deferred *deferred, **deferred_last;
-	size_t memory; /* bytes of it and of the implied folders */
+	size_t memory; /* bytes of it and of the implied and marked folders */
 	uint64_t entries, bytes;
 	bool told; /* a callback has filled the fault */
 	/* for faults: the name as the archive has it, cut, or "" when none is at work */
@@ -152,6 +153,8 @@ int layer_entry_apply(struct applier *a, struct archive_entry *e, const char *pa
 int layer_entries_finish(struct applier *a); /* what was deferred */
 /* The entry that faults are about from now on; NULL for none. */
 void layer_entry_named(struct applier *a, const char *name);
+/* layer_apply.c: a folder, by its real path, that has whiteouts or was made to be marked. */
+int layer_marked(struct applier *a, const char *folder);
 /* Counts bytes that are kept in memory. */
 int layer_remember(struct applier *a, size_t bytes);
 /* Fills the call's fault with the entry's name before the message. */

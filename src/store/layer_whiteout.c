@@ -8,7 +8,8 @@
  * which is known by its real path.
  *
  * What overlayfs has no mark for is an opaque root: that is remembered, and whoever knows the
- * layers below asks for it by layer_inherit.
+ * layers below asks for it by layer_inherit. So are folders with marks, of which it is only known
+ * then whether there is anything to hide.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -159,6 +160,9 @@ int layer_whiteout_apply(struct applier *a, const char *folder, const char *name
 
 	if (r)
 		return r < 0 ? r : 0;
+	r = layer_marked(a, dir.path);
+	if (r < 0)
+		return r;
 	if (layer_path_join(path, dir.path, name) < 0)
 		return layer_entry_fault(a, ENAMETOOLONG, "delete it");
 	if (fstatat(dir.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -187,6 +191,9 @@ int layer_opaque_apply(struct applier *a, const char *folder)
 
 	if (r)
 		return r < 0 ? r : 0;
+	r = layer_marked(a, dir.path);
+	if (r < 0)
+		return r;
 	strcpy(path, dir.path);
 	if (a->overlay && *path)
 		r = set_opaque(a, dir.fd, NULL);

@@ -314,6 +314,29 @@ def test_import_platforms(davit):
     assert images.digest(mine.config) in error.message
 
 
+def test_whiteouts_of_nothing(davit):
+    """What a layer deletes that is not there is seen with no snapshotter, in no layer."""
+    layers = [
+        tar([(".wh.a", b""), ("none/.wh.a", b""), ("d/", entry(tarfile.DIRTYPE, mode=0o755)), ("d/.wh.a", b""), ("d/x", b"1")]),
+        tar([("d/.wh.a", b""), ("e/", entry(tarfile.DIRTYPE, mode=0o711)), ("e/.wh.a", b""), ("e/f/.wh.a", b""), ("e/x", b"2")]),
+        tar([("d/.wh..wh..opq", b""), ("d/.wh.a", b""), ("d/y", b"3"), ("e/x/.wh.a", b""), ("none/none/.wh..wh..opq", b"")]),
+    ]
+    image = Image(*layers)
+    load(davit, archive(image, "w"))
+    shown = {}
+    for snapshotter in ("overlayfs", "native"):
+        davit.call("images.unpack", name="w", snapshotter=snapshotter)
+        for i, chain in enumerate(image.chain):
+            key = f"view-{i}"
+            mounts = davit.call("snapshots.view", snapshotter=snapshotter, key=key, parent=chain)["mounts"]
+            with images.mounted(davit, mounts) as at:
+                shown[snapshotter, i] = sorted((str(path.relative_to(at)), oct(path.lstat().st_mode)) for path in at.rglob("*"))
+            davit.call("snapshots.remove", snapshotter=snapshotter, key=key)
+    for i in range(len(layers)):
+        assert shown["overlayfs", i] == shown["native", i], i
+    assert [name for name, mode in shown["native", 2]] == ["d", "d/y", "e", "e/x"]
+
+
 def test_import_artifacts(davit):
     """What is for no platform goes with its index, also without any image; it does not stand in for one."""
     mine, note = Image(tar(HELLO)), b"a note"

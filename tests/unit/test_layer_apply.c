@@ -412,6 +412,78 @@ static void test_inherit(void **state)
 		close(fds[i]);
 }
 
+/* What overlayfs would show as a device, since there is nothing below that it merges the folder with. */
+static void test_marks_that_hide_nothing(void **state)
+{
+	struct lkit *k = *state;
+	int fds[2] = { lkit_folder(k, "near"), lkit_folder(k, "far") };
+	struct tar t = { 0 };
+
+	make_folder(fds[1], "both");
+	make_folder(fds[1], "both/in");
+	make_folder(fds[1], "implied");
+	make_folder(fds[0], "cut");
+	set_xattr(fds[0], "cut", "trusted.overlay.opaque", "y");
+	make_folder(fds[1], "cut");
+	make_folder(fds[1], "cut/in");
+	make_file(fds[0], "file", "no folder");
+	make_folder(fds[1], "file");
+	make_folder(fds[1], "opq");
+	make_folder(fds[1], "cleared");
+	ADD(&t, .name = ".wh.any");
+	ADD(&t, .name = "both/in/.wh.any");
+	ADD(&t, .name = "implied/.wh.any");
+	ADD(&t, .name = "cleared/.wh..wh..opq");
+	ADD(&t, .name = "opq", .type = '5');
+	ADD(&t, .name = "opq/.wh.any");
+	ADD(&t, .name = "opq/.wh..wh..opq");
+	ADD(&t, .name = "new", .type = '5', .mtime = 77);
+	ADD(&t, .name = "new/.wh.any");
+	ADD(&t, .name = "new/none/.wh.any");
+	ADD(&t, .name = "new/x", .text = "x");
+	ADD(&t, .name = "none/none/none/.wh.any");
+	ADD(&t, .name = "none/none/.wh..wh..opq");
+	ADD(&t, .name = "cut/in/.wh.any");
+	ADD(&t, .name = "cut/in/x", .text = "x");
+	ADD(&t, .name = "file/.wh.any");
+	tar_end(&t);
+	APPLY(&t, LAYER_OVERLAY);
+	assert_true(whiteout(k->root, "new/any"));
+	assert_int_equal(layer_inherit(k->root, &k->result, fds, 2, &k->f), 0);
+	assert_true(whiteout(k->root, "any") && whiteout(k->root, "both/in/any") &&
+		    whiteout(k->root, "implied/any"));
+	assert_true(opaque(k->root, "cleared"));
+	assert_true(opaque(k->root, "opq"));
+	assert_false(there(k->root, "opq/any") || there(k->root, "new/any") ||
+		     there(k->root, "cut/in/any"));
+	check_text(k->root, "new/x", "x");
+	assert_int_equal(look(k->root, "new").st_mtim.tv_sec, 77);
+	assert_false(there(k->root, "new/none") || there(k->root, "none") ||
+		     there(k->root, "file"));
+
+	/* a first layer, which is seen alone; and one that hides all below */
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(tree_empty(k->root, NULL), 0);
+		if (i)
+			ADD(&t, .name = ".wh..wh..opq");
+		ADD(&t, .name = ".wh.any");
+		ADD(&t, .name = "both/in/.wh.any");
+		ADD(&t, .name = "own", .type = '5');
+		ADD(&t, .name = "own/.wh.any");
+		tar_end(&t);
+		APPLY(&t, LAYER_OVERLAY);
+		assert_int_equal(layer_inherit(k->root, &k->result, fds, i * 2, &k->f), 0);
+		assert_false(there(k->root, "any") || there(k->root, "own/any"));
+		assert_true(there(k->root, "own"));
+		if (i)
+			assert_true(whiteout(k->root, "both") && whiteout(k->root, "cut"));
+		else
+			assert_false(there(k->root, "both"));
+	}
+	for (size_t i = 0; i < 2; i++)
+		close(fds[i]);
+}
+
 /* Nothing of it depends on the process: not the umask, nor a setgid folder. */
 static void test_umask(void **state)
 {
@@ -498,10 +570,19 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, lkit_setup, lkit_teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_kinds),		 T(test_pax),	    T(test_xattrs),
-		T(test_links_in_paths),	 T(test_replaced),  T(test_whiteouts_overlay),
-		T(test_whiteouts_merge), T(test_inherit),   T(test_umask),
-		T(test_endings),	 T(test_cancelled), T(test_progress),
+		T(test_kinds),
+		T(test_pax),
+		T(test_xattrs),
+		T(test_links_in_paths),
+		T(test_replaced),
+		T(test_whiteouts_overlay),
+		T(test_whiteouts_merge),
+		T(test_inherit),
+		T(test_marks_that_hide_nothing),
+		T(test_umask),
+		T(test_endings),
+		T(test_cancelled),
+		T(test_progress),
 		T(test_without_padding),
 	};
 
