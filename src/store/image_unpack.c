@@ -10,6 +10,9 @@
  * Two who unpack the same image at the same time take turns. The second finds everything done. Different images with common layers
  * may do the same work twice; who commits last takes the other's snapshot.
  *
+ * A snapshot whose files somebody has removed is filled again from its layer (snapshot_refill.c), if that
+ * is there still.
+ *
  * The snapshot of the last layer is kept by the label containerd.io/gc.ref.snapshot.SNAPSHOTTER of
  * the config, and its parents by being that.
  */
@@ -84,11 +87,26 @@ static void drop(struct unpack *u, struct unpack_layer *l)
 	fd_close(&l->folder);
 }
 
+static int refill(struct unpack *u, struct unpack_layer *l)
+{
+	int r = snapshot_refill(u->c, u->snapshotter, l->chain.text, l->key);
+
+	if (r < 0)
+		return r;
+	/* not to be emptied: it may be the other's now */
+	fd_close(&l->folder);
+	drop(u, l);
+	return 0;
+}
+
 int unpack_commit(struct unpack *u, struct unpack_layer *l)
 {
 	struct db_label label = { IMAGE_SNAPSHOT_REF, l->chain.text };
-	int r = snapshot_commit(u->c, u->snapshotter, l->chain.text, l->key, &label, 1);
+	int r;
 
+	if (u->refill)
+		return refill(u, l);
+	r = snapshot_commit(u->c, u->snapshotter, l->chain.text, l->key, &label, 1);
 	if (!r) {
 		*l->key = '\0';
 		return 0;
@@ -200,9 +218,43 @@ static int check_blobs(struct unpack *u, uint64_t *total)
 	return 0;
 }
 
-static int unpack_layers(struct unpack *u)
+static int unpack_range(struct unpack *u)
 {
 	uint64_t total;
+	int r = check_blobs(u, &total);
+
+	if (r < 0)
+		return r;
+	store_progress_phase(u->c->progress, "unpack", total);
+	return snapshotter_is_overlay(u->snapshotter) ? unpack_side_by_side(u)
+						      : unpack_one_by_one(u);
+}
+
+/* Of those before u->first, the ones that have lost their files; the lowest first. */
+static int refill_lost(struct unpack *u)
+{
+	int r = snapshot_is_whole(u->c, u->snapshotter, u->v[u->first - 1].chain.text, true);
+
+	if (r)
+		return r < 0 ? r : 0;
+	for (size_t i = 0; r >= 0 && i < u->first; i++) {
+		struct unpack one = *u;
+
+		one.first = i;
+		one.n = i + 1;
+		one.refill = true;
+		r = snapshot_is_whole(u->c, u->snapshotter, u->v[i].chain.text, false);
+		if (!r)
+			r = unpack_range(&one);
+		if (r < 0)
+			fault_prefix(u->c->f, "the files of the snapshot %s are gone",
+				     u->v[i].chain.text);
+	}
+	return r < 0 ? r : 0;
+}
+
+static int unpack_layers(struct unpack *u)
+{
 	int r = 0;
 
 	/* the last that is there has all before it as parents */
@@ -211,14 +263,11 @@ static int unpack_layers(struct unpack *u)
 		if (r)
 			break;
 	}
+	if (r > 0)
+		r = refill_lost(u);
 	if (r < 0 || u->first == u->n)
 		return r < 0 ? r : 0;
-	r = check_blobs(u, &total);
-	if (r < 0)
-		return r;
-	store_progress_phase(u->c->progress, "unpack", total);
-	return snapshotter_is_overlay(u->snapshotter) ? unpack_side_by_side(u)
-						      : unpack_one_by_one(u);
+	return unpack_range(u);
 }
 
 /* ---- one image at a time */

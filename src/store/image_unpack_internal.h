@@ -26,6 +26,7 @@ struct unpack {
 	struct unpack_layer *v;
 	size_t n;
 	size_t first; /* those before it are committed */
+	bool refill; /* and those from it on too, but without files */
 };
 
 /* The layers from first on: all committed, or those made for it are removed again. */
@@ -37,7 +38,10 @@ int unpack_side_by_side(struct unpack *u);
 int unpack_prepare(struct unpack *u, struct unpack_layer *l, const char *parent);
 /* Reads the layer into its folder and compares its diff_id. On any thread. */
 int unpack_apply(struct store_call *c, struct unpack_layer *l, enum layer_target target);
-/* Makes it the committed one of its chain id, or takes the one that somebody else has made. */
+/*
+ * Makes it the committed one of its chain id, or takes the one that somebody else has made; or gives
+ * it its files again.
+ */
 int unpack_commit(struct unpack *u, struct unpack_layer *l);
 /* What is still active goes. */
 void unpack_discard(struct unpack *u);

@@ -61,6 +61,15 @@ int snapshot_commit(struct store_call *c, const char *snapshotter, const char *n
  */
 int snapshot_rebase(struct store_call *c, const char *snapshotter, const char *key,
 		    const char *parent);
+/* Whether its files, or with `parents` all that it stands on too, are where they were put: 1, 0 or negative. */
+int snapshot_is_whole(struct store_call *c, const char *snapshotter, const char *name,
+		      bool parents);
+/*
+ * The files of the active `key`, which are the same, become those that the committed `name` has lost;
+ * synced. The active one has none then, and is to be removed. When `name` has its files nothing is done.
+ */
+int snapshot_refill(struct store_call *c, const char *snapshotter, const char *name,
+		    const char *key);
 /* FAULT_FAILED_PRECONDITION for one with children, which are named. */
 int snapshot_remove(struct store_call *c, const char *snapshotter, const char *key);
 typedef int (*snapshot_fn)(void *user, const struct snapshot_info *info);

@@ -22,14 +22,23 @@ int snapshot_open_fs(struct store *s, const struct snapshot_driver *d, int64_t i
 		     int *fd, struct fault *f)
 {
 	char path[40], shown[64];
+	int r;
 
 	snprintf(path, sizeof(path), "%lld/fs", (long long)id);
 	*fd = openat(s->snapshots->folders[d->index], path,
 		     flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (*fd >= 0)
 		return 0;
+	r = -errno;
 	snprintf(shown, sizeof(shown), "snapshots/%s/%s", d->name, path);
-	return fault_sys(f, errno, "open the folder", shown);
+	if (r != -ENOENT && r != -ENOTDIR)
+		return fault_sys(f, -r, "open the folder", shown);
+	fault_set(f, FAULT_FAILED_PRECONDITION, 0,
+		  "the files of a snapshot, %s, are not there any more: somebody has removed them; "
+		  "unpack its image again (images.unpack), or remove the snapshot",
+		  shown);
+	fault_at(f, "open", shown);
+	return -EUCLEAN;
 }
 
 /* ---- mounts and folders */

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import select
+import shutil
 import socket
 import stat
 import subprocess
@@ -639,6 +640,45 @@ def test_unpack(davit, snapshotter):
     assert davit.call("leases.list")["leases"] == []
     davit.call("images.delete", name="x", sync=True)
     assert snapshots(davit, snapshotter=snapshotter) == {} and contents(davit) == {}
+
+
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
+def test_unpack_makes_what_was_removed_again(davit, snapshotter):
+    image = Image(tar(LOWER), tar(UPPER), tar(TOP))
+    load(davit, archive(image, "x"))
+    unpack = lambda: davit.call("images.unpack", name="x", snapshotter=snapshotter)
+    unpack()
+    folder = davit.root / "snapshots" / snapshotter
+    layers = sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    before = snapshots(davit, snapshotter=snapshotter)
+    # in the order of the rows, which is that of the layers
+    assert len(layers) == 3
+    for lost in ([0], [1], [2], [0, 1], [0, 2], [0, 1, 2]):
+        for i in lost:
+            shutil.rmtree(layers[i] if i != 1 else layers[i] / "fs")
+        if 2 in lost:
+            error = fails("failed_precondition", davit.call, "snapshots.prepare", key="k", parent=image.chain[-1], snapshotter=snapshotter)
+            assert f"snapshots/{snapshotter}/" in error.message and "images.unpack" in error.message
+        assert unpack() == {"chain_id": image.chain[-1]}
+        assert snapshots(davit, snapshotter=snapshotter) == before
+        with images.mounted(davit, view(davit, image.chain[-1], snapshotter=snapshotter)) as root:
+            check_tree(root)
+        davit.call("snapshots.remove", key="look", snapshotter=snapshotter)
+        davit.call("snapshots.cleanup", snapshotter=snapshotter)
+        assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in layers)
+    # it lasts
+    assert davit.stop() == 0
+    davit.start()
+    with images.mounted(davit, view(davit, image.chain[-1], snapshotter=snapshotter)) as root:
+        check_tree(root)
+    davit.call("snapshots.remove", key="look", snapshotter=snapshotter)
+    # nothing is left to make it of
+    shutil.rmtree(layers[1])
+    davit.call("content.delete", digest=images.digest(image.packed[1]))
+    error = fails("failed_precondition", unpack)
+    assert image.chain[1] in error.message and images.digest(image.packed[1]) in error.message
+    load(davit, archive(image, "x"))
+    unpack()
 
 
 def test_unpack_shared(davit):

@@ -484,7 +484,7 @@ static void test_sweep(void **state)
 	assert_int_equal(access(path, F_OK), 0);
 	/* a row whose folder is lost can still be removed */
 	kit_sh("rm -r %s/snapshots/native/2", k->root);
-	kit_fails(k, snapshot_commit(&k->c, NATIVE, "m", "n", NULL, 0), FAULT_NOT_FOUND,
+	kit_fails(k, snapshot_commit(&k->c, NATIVE, "m", "n", NULL, 0), FAULT_FAILED_PRECONDITION,
 		  "snapshots/native/2/fs");
 	kit_ok(k, snapshot_remove(&k->c, NATIVE, "n"));
 }
