@@ -48,25 +48,11 @@
 #define SMALL_ROOM 4096u
 #define BLOBS_MOST (LIMIT_CHECKPOINT_BLOBS - 2) /* beside the small files' and a writable layer's */
 
-/* ---- the workers' pace */
-
-static void ask_pools(struct capture *c, void (*ask)(struct worker_pool *pool, int change),
-		      bool *asked, bool want)
-{
-	if (*asked == want)
-		return;
-	*asked = want;
-	ask(c->r.pack, want ? 1 : -1);
-	ask(c->r.write, want ? 1 : -1);
-}
-
 /* Upon any change of what it says. */
 static void set_pace(struct capture *c)
 {
-	bool dumping = c->stats.connected_at && !c->drained && !c->has_failed && !c->dead;
-
-	ask_pools(c, worker_pool_hurry, &c->hurried, dumping && !STAILQ_EMPTY(&c->waiting));
-	ask_pools(c, worker_pool_calm, &c->calm, dumping);
+	pace_set(&c->pace, c->stats.connected_at && !c->drained && !c->has_failed && !c->dead,
+		 !STAILQ_EMPTY(&c->waiting));
 }
 
 /* ---- the end of it */
@@ -677,6 +663,7 @@ int capture_new(struct capture **out, const struct capture_request *r, struct fa
 	if (!c)
 		return fault_sys(f, ENOMEM, "capture", "criu's files");
 	c->r = *r;
+	c->pace = (struct pace){ .pools = { r->pack, r->write } };
 	c->listen_fd = c->sock = -1;
 	SLIST_INIT(&c->files);
 	STAILQ_INIT(&c->waiting);

@@ -13,6 +13,7 @@
 #include "checkpoint/buffers.h"
 #include "checkpoint/capture.h"
 #include "checkpoint/frames.h"
+#include "checkpoint/pace.h"
 #include "checkpoint/wire.h"
 
 struct packer { /* a codec and where it packs to; one job's at a time */
@@ -85,7 +86,7 @@ struct capture {
 	pthread_mutex_t packers_lock;
 	struct packer *packers; /* idle ones */
 	size_t open_files, small_bytes, unfinished, n_pages, n_blobs;
-	bool calm, hurried; /* what the pools were asked for */
+	struct pace pace;
 	bool bound, inventory, hung_up, drained, dead, has_failed;
 	unsigned jobs;
 	struct capture_stats stats;

@@ -66,6 +66,11 @@ static void drop_event(struct event **e)
 	*e = NULL;
 }
 
+void serve_set_pace(struct serve *s)
+{
+	pace_set(&s->pace, !s->dead && !s->has_failed, s->n_dry);
+}
+
 static void hang_up(struct serve *s)
 {
 	struct stream *st;
@@ -81,6 +86,7 @@ static void hang_up(struct serve *s)
 	if (s->bound)
 		unlink(s->socket_path);
 	s->bound = false;
+	serve_set_pace(s);
 }
 
 void serve_trouble(struct serve *s, const struct fault *f)
@@ -343,6 +349,8 @@ int serve_new(struct serve **out, const struct serve_request *r, struct fault *f
 	}
 	s->files = *r->files;
 	*r->files = (struct serve_files){ 0 };
+	s->pace.pools[0] = r->unpack;
+	serve_set_pace(s);
 	serve_load(s);
 	if (s->trouble.code) {
 		/* jobs may be at the files: they go with the last of them */

@@ -14,6 +14,7 @@
 #include <pthread.h>
 
 #include "checkpoint/buffers.h"
+#include "checkpoint/pace.h"
 #include "checkpoint/serve.h"
 #include "checkpoint/wire.h"
 
@@ -42,6 +43,7 @@ struct stream {
 	size_t part, frame; /* the next to be loaded */
 	STAILQ_HEAD(, slot) slots;
 	unsigned loading; /* jobs */
+	bool dry; /* its pipe may be empty, and nothing is there to be written */
 	bool dead; /* freed with its last job */
 };
 
@@ -66,6 +68,8 @@ struct serve {
 	char *socket_path;
 	TAILQ_HEAD(, stream) streams; /* the oldest first */
 	size_t n_streams; /* with those that end */
+	size_t n_dry;
+	struct pace pace;
 	struct stream *asked; /* the request's; its pipe comes next */
 	struct buffers *buffers;
 	pthread_mutex_t unpackers_lock;
@@ -87,6 +91,7 @@ static inline bool serve_is_over(const struct serve *s)
 	return s->dead || s->has_failed || s->trouble.code;
 }
 void serve_settle(struct serve *s); /* may free s */
+void serve_set_pace(struct serve *s); /* upon any change of what it depends on */
 void serve_job_end(struct serve *s); /* may free s */
 
 /* ---- serve_stream.c */

@@ -10,6 +10,8 @@
  * asked for yet leave some to the others. criu may have many files open and read only the one that has
  * got no buffer, while the others keep theirs: then nothing moves. This is looked for every STARVED_MS
  * while a stream is without, and only then some may have a buffer beyond the bound.
+ *
+ * Workers leave the processors to criu as long as each pipe that it reads has something for it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -292,6 +294,18 @@ static void wait_for_room(struct stream *st, bool on)
 		serve_trouble_errno(st->s, -ENOMEM, "serve", st->file->name);
 }
 
+/* Whether criu may be waiting for workers. */
+static void set_dry(struct stream *st, bool dry)
+{
+	struct serve *s = st->s;
+
+	if (st->dry == dry)
+		return;
+	st->dry = dry;
+	s->n_dry += dry ? 1u : -1u;
+	serve_set_pace(s);
+}
+
 static void slot_free(struct slot *slot)
 {
 	if (slot->buf)
@@ -336,8 +350,10 @@ static void stream_write(struct stream *st)
 		slot = STAILQ_FIRST(&st->slots);
 		if (!slot || !slot->ready) {
 			wait_for_room(st, false);
+			set_dry(st, true);
 			return;
 		}
+		set_dry(st, false);
 		size = slot->size - slot->sent;
 		n = write(st->fd, slot->data + slot->sent, size < budget ? size : budget);
 		if (n < 0 && errno == EINTR)
@@ -417,6 +433,7 @@ void stream_end(struct stream *st)
 	if (st->event)
 		event_free(st->event);
 	st->event = NULL;
+	set_dry(st, false);
 	fd_close(&st->fd);
 	if (!st->dead)
 		TAILQ_REMOVE(&st->s->streams, st, link);

@@ -9,6 +9,7 @@
 
 #include "checkpoint/hook.h"
 #include "checkpoint/images_check.h"
+#include "checkpoint/pace.h"
 #include "core/checkpoint_image.h"
 #include "core/criu.h"
 #include "core/progress.h"
@@ -72,6 +73,7 @@ struct restore {
 	struct fault fault; /* code 0: none yet */
 	struct task *task;
 	unsigned jobs; /* of the three */
+	struct pace verify_pace; /* of those that verify, beside criu */
 	struct fault verify_fault, settle_fault, narrow_fault;
 	int verify_result, settle_result, narrow_result;
 };

@@ -5,7 +5,7 @@
  *   prepare (worker) -> criu starts, and is served its images -> held at post-restore: CREATED
  *     -> tasks.start lets it go -> criu ends well: RUNNING
  *
- * While criu is at work the blobs of pages are hashed beside it, on the image pool. A task is not
+ * While criu is at work the blobs of pages are hashed beside it, with what it leaves of the processors. A task is not
  * created before both are done: its processes are there, held by criu, and every byte that was served
  * is what the digests say. Smaller things were checked before criu began.
  *
@@ -232,6 +232,7 @@ void restore_free(struct restore *r)
 		return;
 	restore_root_drop(r);
 	stop_watching(r);
+	pace_set(&r->verify_pace, false, false);
 	progress_end(TAKE_PTR(r->progress));
 	serve_free(TAKE_PTR(r->serve));
 	hook_point_free(TAKE_PTR(r->hook)); /* one that is held fails */
@@ -264,6 +265,7 @@ static void fail(struct restore *r, const struct fault *f)
 			r->fault.code = FAULT_INTERNAL;
 	}
 	stop_watching(r);
+	pace_set(&r->verify_pace, false, false);
 	serve_free(TAKE_PTR(r->serve));
 	hook_point_answer(r->hook, false);
 	hook_point_free(TAKE_PTR(r->hook));
@@ -470,6 +472,7 @@ static void on_hook(void *user, pid_t pid)
 	struct fault f;
 
 	stop_watching(r);
+	pace_set(&r->verify_pace, false, false);
 	r->held = true;
 	r->pid = pid;
 	if (pid <= 0) {
@@ -618,7 +621,9 @@ void restore_begin(struct restore *r, struct process *p)
 		r->verified = true;
 		return;
 	}
-	job_begin(r, &r->verify, verify_run, verify_done, d->image_pool);
+	r->verify_pace.pools[0] = criu_write_pool(d);
+	pace_set(&r->verify_pace, true, false);
+	job_begin(r, &r->verify, verify_run, verify_done, criu_write_pool(d));
 }
 
 void restore_task_ended(struct restore *r)
