@@ -66,7 +66,7 @@ def test_states_and_events(davit, rootfs, counting):
         assert events.next("/tasks/create", container_id="c")["event"]["checkpoint"] == counting
         assert davit.call("tasks.start", container_id="c") == {"pid": pid}
         assert davit.status("c")["status"] == "running" and davit.status("c")["started_at"]
-        wait_for(lambda: int((rootfs / "tmp/count").read_text() or 0) > int(count), what="the count goes on")
+        wait_for(lambda: int((rootfs / "tmp/count").read_text() or 0) > int(count or 0), what="the count goes on")
         waits = [davit.send("tasks.wait", container_id="c") for _ in range(3)]
         davit.call("tasks.kill", container_id="c", signal="SIGTERM")
         davit.call("tasks.kill", container_id="c", signal=9)
@@ -179,7 +179,7 @@ def test_many_at_once(davit, rootfs, counting):
     assert len(set(pids)) == 8 and len({os.stat(f"/proc/{pid}/ns/net").st_ino for pid in pids}) == 8
     for answer in [davit.send("tasks.start", container_id=id) for id in ids]:
         answer.result()
-    start = int((rootfs / "tmp/count").read_text())
+    start = int((rootfs / "tmp/count").read_text() or 0)
     for id in ids:
         wait_for(lambda: int((davit.base / id / "tmp/count").read_text() or 0) > start, what="the count goes on")
     for answer in [davit.send("tasks.delete", container_id=id, kill=True) for id in ids]:
