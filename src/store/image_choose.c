@@ -149,7 +149,7 @@ static int look(struct chooser *ch, const struct oci_descriptor *index, unsigned
 	return r < 0 ? r : 0;
 }
 
-static int none(struct chooser *ch, const struct oci_descriptor *target)
+static int none(struct chooser *ch, const char *what)
 {
 	char wanted[96], unknown[96] = "";
 
@@ -159,15 +159,15 @@ static int none(struct chooser *ch, const struct oci_descriptor *target)
 	if (ch->unknown)
 		snprintf(unknown, sizeof(unknown), "%s%zu entries are missing",
 			 *ch->there ? "; " : "", ch->unknown);
-	fault_set(ch->c->f, FAULT_NOT_FOUND, 0, "the index %s has no image for %s (there is: %s%s)",
-		  target->digest.text, wanted, *ch->there || *unknown ? ch->there : "none",
-		  unknown);
+	fault_set(ch->c->f, FAULT_NOT_FOUND, 0, "%s has no image for %s (there is: %s%s)", what,
+		  wanted, *ch->there || *unknown ? ch->there : "none", unknown);
 	fault_arg(ch->c->f, "platform");
 	return -ENOENT;
 }
 
 static int choose(struct chooser *ch, const struct oci_descriptor *target)
 {
+	char what[DIGEST_TEXT + sizeof("the index ")];
 	struct store_call *c = ch->c;
 	int r;
 
@@ -191,7 +191,10 @@ static int choose(struct chooser *ch, const struct oci_descriptor *target)
 	lh_table_free(ch->seen);
 	if (r < 0)
 		return r;
-	return ch->score ? 0 : none(ch, target);
+	if (ch->score)
+		return 0;
+	snprintf(what, sizeof(what), "the index %s", target->digest.text);
+	return none(ch, what);
 }
 
 /* What was chosen below the index is not there: its platform and those that are. */
@@ -274,6 +277,44 @@ int image_is_for(struct store_call *c, const struct oci_descriptor *manifest,
 	r = oci_platform_match(platform, have) ? 0 : is_for_another(c, manifest, platform, have);
 	oci_config_clear(&config);
 	return r;
+}
+
+int image_choose_among(struct store_call *c, const struct oci_descriptor *const *v, size_t n,
+		       const struct oci_platform *platform, image_fetch_fn fn, void *user,
+		       size_t *which)
+{
+	struct chooser ch = { .c = c, .wanted = platform, .fetch = fn, .user = user };
+	bool equals = false;
+	int r = 0, best = 0;
+
+	ch.seen = image_set_new();
+	if (!ch.seen)
+		return image_no_memory(c->f);
+	for (size_t i = 0; !r && i < n; i++) {
+		/* each by itself: what it has for the platform */
+		ch.score = 0;
+		if (oci_kind_of(v[i]->media_type) == OCI_KIND_INDEX) {
+			r = fetch(&ch, v[i]);
+			r = r > 0 ? look(&ch, v[i], 1) : r;
+		} else if (oci_kind_of(v[i]->media_type) == OCI_KIND_MANIFEST) {
+			r = v[i]->has_platform ? take(&ch, v[i], &v[i]->platform)
+					       : look_into(&ch, v[i]);
+		}
+		if (ch.score && ch.score == best)
+			equals |= strcmp(v[i]->digest.text, v[*which]->digest.text) != 0;
+		if (ch.score <= best)
+			continue;
+		best = ch.score;
+		equals = false;
+		*which = i;
+	}
+	lh_table_free(ch.seen);
+	oci_descriptor_clear(&ch.best);
+	if (r < 0)
+		return r;
+	if (best || !*ch.there)
+		return best && !equals;
+	return none(&ch, "the archive");
 }
 
 int image_manifest(struct store_call *c, const struct oci_descriptor *target,

@@ -172,6 +172,93 @@ static int check_names(struct import *im)
 	return r;
 }
 
+static int fetch(void *user, const struct oci_descriptor *d);
+
+/* Entries of one name are a list by their places, which 0 ends: at most one is left. */
+static int choose_one(struct import *im, size_t first, const size_t *next)
+{
+	CLEANUP_FREE const struct oci_descriptor **v = NULL;
+	const struct import_name *one = &im->names[first];
+	size_t n = 1, which = 0, k = 0;
+	bool differ = false;
+	int r = store_cancelled(im->c);
+
+	for (size_t i = next[first]; i; i = next[i], n++)
+		differ |= strcmp(one->target.digest.text, im->names[i].target.digest.text) != 0;
+	if (r < 0 || !differ)
+		return r;
+	v = calloc(n, sizeof(*v));
+	if (!v)
+		return image_no_memory(im->c->f);
+	for (size_t i = first; k < n; i = next[i])
+		v[k++] = &im->names[i].target;
+	r = image_choose_among(im->c, v, n, &im->platform, fetch, im, &which);
+	if (r < 0 && one->name)
+		fault_prefix(im->c->f, "%.256s", one->name);
+	if (r <= 0)
+		return r;
+	k = 0;
+	for (size_t i = first; k < n; i = next[i], k++) {
+		if (k == which)
+			continue;
+		name_clear(&im->names[i]);
+		memset(&im->names[i], 0, sizeof(im->names[i]));
+	}
+	return 0;
+}
+
+/* next[i] becomes the next entry with the name of i. */
+static int link_names(struct import *im, size_t *next, bool *first)
+{
+	CLEANUP(lh_table_freep) struct lh_table *seen = lh_kchar_table_new(64, NULL);
+
+	if (!seen)
+		return -ENOMEM;
+	for (size_t i = 0; i < im->n_names; i++) {
+		struct import_name *own = &im->names[i];
+		const char *name = own->name ? own->name : "";
+		struct lh_entry *e = lh_table_lookup_entry(seen, name);
+
+		first[i] = !e;
+		if (e) {
+			next[(const struct import_name *)lh_entry_v(e) - im->names] = i;
+			lh_entry_set_val(e, own);
+		} else if (lh_table_insert(seen, name, own) < 0) {
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/*
+ * One name may stand for an image of several platforms without an index that says so: then the wanted
+ * one stays. Those that are for the same platform are left; they contradict each other.
+ */
+static int choose_platforms(struct import *im)
+{
+	CLEANUP_FREE size_t *next = calloc(im->n_names + 1, sizeof(*next));
+	CLEANUP_FREE bool *first = calloc(im->n_names + 1, sizeof(*first));
+	size_t n = 0;
+	int r = next && first ? link_names(im, next, first) : -ENOMEM;
+
+	if (r < 0)
+		return image_no_memory(im->c->f);
+	for (size_t i = 0; !r && i < im->n_names; i++)
+		if (first[i])
+			r = choose_one(im, i, next);
+	for (size_t i = 0; i < im->n_names; i++) {
+		if (!im->names[i].target.json)
+			continue;
+		if (n != i) {
+			im->names[n] = im->names[i];
+			memset(&im->names[i], 0, sizeof(im->names[i]));
+		}
+		n++;
+	}
+	im->n_names = n;
+	return r;
+}
+
 /* Leaves those that become images, each with its name. */
 static int choose_names(struct import *im)
 {
@@ -193,12 +280,17 @@ static int choose_names(struct import *im)
 			memset(&im->names[i], 0, sizeof(im->names[i]));
 		}
 		n++;
-		several = several || strcmp(im->names[0].target.digest.text,
-					    im->names[n - 1].target.digest.text);
 	}
 	im->n_names = n;
 	if (!n)
 		return refuse(im, ENOENT, "the archive has no image");
+	r = (named || own) && !im->in->all_platforms ? choose_platforms(im) : 0;
+	if (r < 0)
+		return r;
+	n = im->n_names;
+	for (size_t i = 1; i < n; i++)
+		several = several ||
+			  strcmp(im->names[0].target.digest.text, im->names[i].target.digest.text);
 	if ((!named && !own) || (several && own)) {
 		fault_set(im->c->f, FAULT_INVALID_ARGUMENT, 0,
 			  !own	  ? "the archive does not name its image; say which name it "

@@ -69,6 +69,13 @@ int image_choose(struct store_call *c, const struct oci_descriptor *target,
 		 const struct oci_platform *platform, image_fetch_fn fetch, void *user,
 		 struct oci_descriptor *manifest, struct oci_document *doc);
 /*
+ * Which of several images, each a manifest or an index, is the best match: 1 and *which; 0 when two are
+ * equally good, or no platform is known; -ENOENT, FAULT_NOT_FOUND.
+ */
+int image_choose_among(struct store_call *c, const struct oci_descriptor *const *v, size_t n,
+		       const struct oci_platform *platform, image_fetch_fn fetch, void *user,
+		       size_t *which);
+/*
  * Whether a manifest is for a platform that was asked for by name: what its descriptor says, else its
  * config. 0, also when neither can tell (an artifact, or a config that is not there: whoever needs
  * it says so); -ENOENT, FAULT_NOT_FOUND with both platforms.

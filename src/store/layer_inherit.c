@@ -192,7 +192,7 @@ static int settle_marks(int root_fd, const char *path, const int *lower_fds, siz
 static int remove_needless(int root_fd, char *path, const struct layer_names *implied,
 			   const int *lower_fds, size_t n)
 {
-	CLEANUP_CLOSE int folder = -1, below = -1, above = -1;
+	CLEANUP_CLOSE int below = -1, above = -1;
 	char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 	bool covered = false;
 	struct stat before;

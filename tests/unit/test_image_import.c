@@ -321,6 +321,61 @@ static struct bytes named(const struct kit_image *a, const char *more_a, const s
 	return tar_end(&t);
 }
 
+/* An index.json that is the index of an image for several platforms itself. */
+static int import_for(struct kit *k, struct bytes archive, const char *name, const char *platform,
+		      bool all, struct kit_seen *seen)
+{
+	struct image_import in = {
+		.fd = bytes_fd(archive), .name = name, .platform = platform, .all_platforms = all
+	};
+	int r;
+
+	memset(seen, 0, sizeof(*seen));
+	r = image_import(&k->c, &in, kit_see, seen);
+	close(in.fd);
+	return r;
+}
+
+static void test_one_name_for_platforms(void **state)
+{
+	struct kit *k = *state;
+	struct kit_image own = kit_image("own", kit_architecture(), 1),
+			 far = kit_image("far", "s390x", 1), old = kit_image("old", "s390x", 2);
+	struct digest mine = bytes_digest(own.manifest), other = bytes_digest(far.manifest);
+	static const char named_far[] = KIT_NAMED("x") KIT_PLATFORM("s390x");
+	struct kit_seen seen;
+
+	/* by the platform beside it, and by the config */
+	OK(import_for(k, named(&far, named_far, &own, KIT_NAMED("x")), NULL, NULL, false, &seen));
+	assert_string_equal(seen.names, "x ");
+	assert_string_equal(seen.digest, mine.text);
+	OK(import_for(k, named(&far, named_far, &own, KIT_NAMED("x")), NULL, "linux/s390x", false,
+		      &seen));
+	assert_string_equal(seen.digest, other.text);
+	FAILS(import_for(k, named(&far, named_far, &own, KIT_NAMED("x")), NULL, "linux/riscv64",
+			 false, &seen),
+	      -ENOENT, FAULT_NOT_FOUND, "x: the archive has no image for linux/riscv64");
+	assert_string_equal(k->f.argument, "platform");
+	/* with a name of the caller's, also where the archive has none */
+	OK(import_for(k, named(&far, named_far, &own, KIT_NAMED("x")), "y", NULL, false, &seen));
+	assert_string_equal(seen.names, "y ");
+	OK(import_for(k, named(&far, "", &own, ""), "z", NULL, false, &seen));
+	assert_string_equal(seen.names, "z ");
+	assert_string_equal(seen.digest, mine.text);
+	/* a name is one image */
+	FAILS(import_for(k, named(&far, named_far, &own, KIT_NAMED("x")), NULL, NULL, true, &seen),
+	      -EINVAL, FAULT_FAILED_PRECONDITION, "two images of the name 'x'");
+	FAILS(import_for(k, named(&far, named_far, &old, KIT_NAMED("x")), NULL, "linux/s390x",
+			 false, &seen),
+	      -EINVAL, FAULT_FAILED_PRECONDITION, "two images of the name 'x'");
+	/* the same one twice */
+	OK(import_for(k, named(&far, named_far, &far, KIT_NAMED("x")), NULL, NULL, false, &seen));
+	assert_string_equal(seen.names, "x ");
+	kit_image_free(&own);
+	kit_image_free(&far);
+	kit_image_free(&old);
+}
+
 static void test_names(void **state)
 {
 	struct kit *k = *state;
@@ -785,6 +840,7 @@ int main(void)
 		T(test_left_ingest),
 		T(test_left_ingest_of_docker),
 		T(test_missing_platform),
+		T(test_one_name_for_platforms),
 		T(test_single_platform),
 		T(test_docker_platform),
 	};
