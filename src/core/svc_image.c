@@ -336,7 +336,7 @@ static const struct ipc_param import_params[] = {
 	{ .name = "all_platforms",
 	  .type = IPC_BOOL,
 	  .dflt = "false",
-	  .doc = "keep every platform that is there" },
+	  .doc = "keep all platforms; each has to be there and whole" },
 	STORE_JOB_PROGRESS,
 	{ 0 },
 };

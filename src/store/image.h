@@ -57,8 +57,8 @@ int image_walk(struct store_call *c, const struct oci_descriptor *target, bool l
  * a folder. fd is read to its end (a pipe is fine) or is the folder. name: for the only image of an
  * archive, or when it has none; NULL: by its own names. platform NULL: this machine's of an index,
  * and any image that is none; named: FAULT_NOT_FOUND for an image of another one; all: keep every
- * platform, refuse none. Blobs come under the call's lease, or a transient one, until the images are
- * made. fn gets each image.
+ * platform, each of which must be there, refuse none. Blobs come under the call's lease, or a
+ * transient one, until the images are made. fn gets each image.
  */
 struct image_import {
 	int fd;

@@ -279,7 +279,7 @@ int image_is_for(struct store_call *c, const struct oci_descriptor *manifest,
 	return r;
 }
 
-int image_choose_among(struct store_call *c, const struct oci_descriptor *const *v, size_t n,
+int image_choose_among(struct store_call *c, const struct oci_descriptor *v, size_t n,
 		       const struct oci_platform *platform, image_fetch_fn fn, void *user,
 		       size_t *which)
 {
@@ -293,15 +293,15 @@ int image_choose_among(struct store_call *c, const struct oci_descriptor *const 
 	for (size_t i = 0; !r && i < n; i++) {
 		/* each by itself: what it has for the platform */
 		ch.score = 0;
-		if (oci_kind_of(v[i]->media_type) == OCI_KIND_INDEX) {
-			r = fetch(&ch, v[i]);
-			r = r > 0 ? look(&ch, v[i], 1) : r;
-		} else if (oci_kind_of(v[i]->media_type) == OCI_KIND_MANIFEST) {
-			r = v[i]->has_platform ? take(&ch, v[i], &v[i]->platform)
-					       : look_into(&ch, v[i]);
+		if (oci_kind_of(v[i].media_type) == OCI_KIND_INDEX) {
+			r = fetch(&ch, &v[i]);
+			r = r > 0 ? look(&ch, &v[i], 1) : r;
+		} else if (oci_kind_of(v[i].media_type) == OCI_KIND_MANIFEST) {
+			r = v[i].has_platform ? take(&ch, &v[i], &v[i].platform)
+					      : look_into(&ch, &v[i]);
 		}
 		if (ch.score && ch.score == best)
-			equals |= strcmp(v[i]->digest.text, v[*which]->digest.text) != 0;
+			equals |= strcmp(v[i].digest.text, v[*which].digest.text) != 0;
 		if (ch.score <= best)
 			continue;
 		best = ch.score;

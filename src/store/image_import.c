@@ -4,7 +4,7 @@
  *
  * A layout's index.json, or else docker's manifest.json, gives targets and names. Below each target
  * it is then found out what has to be there: all of the manifest for the wanted platform, or with
- * all_platforms of every manifest that is complete. Only that gets the labels which keep it, so the
+ * all_platforms of every manifest, attestations excepted. Only that gets the labels which keep it, so the
  * rest of a multi-platform image, which an archive may bring along or leave out, is collected later.
  * Then all records are written in one transaction, and the lease that has held everything goes.
  *
@@ -177,7 +177,7 @@ static int fetch(void *user, const struct oci_descriptor *d);
 /* Entries of one name are a list by their places, which 0 ends: at most one is left. */
 static int choose_one(struct import *im, size_t first, const size_t *next)
 {
-	CLEANUP_FREE const struct oci_descriptor **v = NULL;
+	CLEANUP_FREE struct oci_descriptor *v = NULL; /* borrowed */
 	const struct import_name *one = &im->names[first];
 	size_t n = 1, which = 0, k = 0;
 	bool differ = false;
@@ -191,7 +191,7 @@ static int choose_one(struct import *im, size_t first, const size_t *next)
 	if (!v)
 		return image_no_memory(im->c->f);
 	for (size_t i = first; k < n; i = next[i])
-		v[k++] = &im->names[i].target;
+		v[k++] = im->names[i].target;
 	r = image_choose_among(im->c, v, n, &im->platform, fetch, im, &which);
 	if (r < 0 && one->name)
 		fault_prefix(im->c->f, "%.256s", one->name);
@@ -408,8 +408,13 @@ static int check_layers(struct import *im, const struct oci_descriptor *d,
 static int keep_manifest(struct import *im, const struct oci_descriptor *d, bool strict)
 {
 	struct oci_document doc;
+	char platform[96];
 	int r = need_blob(im, d, "manifest", NULL, strict);
 
+	if (r < 0 && strict && d->has_platform) {
+		oci_platform_text(&d->platform, platform, sizeof(platform));
+		fault_prefix(im->c->f, "the image for %s", platform);
+	}
 	if (r <= 0)
 		return r;
 	r = image_document(im->c, d, &doc);
@@ -437,7 +442,7 @@ static int keep_index(struct import *im, const struct oci_descriptor *d,
 {
 	CLEANUP_FREE bool *kept = NULL;
 	struct oci_document doc;
-	int r = need_blob(im, d, "index", NULL, depth == 0), some = 0;
+	int r = need_blob(im, d, "index", NULL, depth == 0 || im->in->all_platforms), some = 0;
 
 	if (r <= 0)
 		return r;
@@ -469,6 +474,13 @@ static bool is_artifact(const struct oci_descriptor *d)
 	return oci_kind_of(d->media_type) == OCI_KIND_MANIFEST &&
 	       json_object_object_get_ex(d->json, "artifactType", &type) &&
 	       json_object_is_type(type, json_type_string);
+}
+
+/* Whether all of the manifest has to be there; attestations are for no platform. */
+static bool has_to_be_there(const struct import *im, const struct oci_descriptor *d)
+{
+	return im->in->all_platforms && !is_artifact(d) &&
+	       !(d->has_platform && !strcmp(d->platform.os, "unknown"));
 }
 
 /* 1: there is no image below the index, and none was meant; 0 */
@@ -510,7 +522,9 @@ static int keep(struct import *im, const struct oci_descriptor *d, const struct 
 	else if (!wanted && !im->in->all_platforms && !is_artifact(d))
 		r = 0;
 	else
-		r = kind == OCI_KIND_MANIFEST ? keep_manifest(im, d, wanted) : need(im, d);
+		r = kind == OCI_KIND_MANIFEST
+			    ? keep_manifest(im, d, wanted || has_to_be_there(im, d))
+			    : need(im, d);
 	key = r < 0 ? NULL : strdup(d->digest.text);
 	if (r >= 0 && (!key || lh_table_insert(im->seen, key, r > 0 ? &is_kept : &is_not) < 0)) {
 		free(key);

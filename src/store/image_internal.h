@@ -72,7 +72,7 @@ int image_choose(struct store_call *c, const struct oci_descriptor *target,
  * Which of several images, each a manifest or an index, is the best match: 1 and *which; 0 when two are
  * equally good, or no platform is known; -ENOENT, FAULT_NOT_FOUND.
  */
-int image_choose_among(struct store_call *c, const struct oci_descriptor *const *v, size_t n,
+int image_choose_among(struct store_call *c, const struct oci_descriptor *v, size_t n,
 		       const struct oci_platform *platform, image_fetch_fn fetch, void *user,
 		       size_t *which);
 /*

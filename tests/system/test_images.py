@@ -310,6 +310,12 @@ def test_import_platforms(davit):
     error = fails("not_found", load, davit, single, platform="linux/riscv64")
     assert error.details["argument"] == "platform" and "is for linux/s390x" in str(error), error
     load(davit, single)
+    # from a store that kept one of them, all are not to be had
+    out = davit.base / "one.tar"
+    davit.call("images.export", namespace="one", names=["multi"], path=str(out))
+    error = fails("failed_precondition", davit.call, "images.import", path=str(out), namespace="again", all_platforms=True)
+    assert mine.digest in error.message and "linux/" + images.ARCHITECTURE in error.message, error
+    davit.call("images.import", path=str(out), namespace="again", platform="linux/s390x")
     missing = {d: b for d, b in both.items() if d != images.digest(mine.config)}
     error = fails("failed_precondition", load, davit, tar(layout([top], missing)), namespace="missing")
     assert images.digest(mine.config) in error.message

@@ -197,6 +197,13 @@ static void test_platforms(void **state)
 	assert_string_equal(label, second.text);
 	free(label);
 	assert_null(kit_label(k, seen.digest, "containerd.io/gc.ref.content.m.0"));
+	/* but all of them are not there */
+	in = (struct image_import){ .fd = bytes_fd(two_platforms(&own, &other, false, false)),
+				    .all_platforms = true };
+	FAILS(image_import(&k->c, &in, NULL, NULL), -ENOENT, FAULT_FAILED_PRECONDITION,
+	      "the image for linux/s390x: the archive lacks the manifest sha256:");
+	assert_non_null(strstr(k->f.message, first.text));
+	close(in.fd);
 	/* it is there, but not kept */
 	OK(kit_import(k, two_platforms(&own, &other, true, false), NULL, &seen));
 	assert_null(kit_label(k, seen.digest, "containerd.io/gc.ref.content.m.0"));
