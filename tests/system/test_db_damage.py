@@ -13,6 +13,30 @@ from lib.rpc import RpcError
 PAGE = 4096
 
 
+@pytest.mark.parametrize("name", [
+    "meta.db", "meta.db-wal", "meta.db-shm", "meta.db.switch", "id",
+    "reserve", "meta.db.check", "meta.db.switch.new", "id.new", "content/oci-layout", "trash/x", "snapshots/native/x"])
+def test_a_fifo_keeps_no_start_waiting(davit, name):
+    """The daemon starts, or says which one it is."""
+    digest = davit.call("content.write", ref="r", action="commit", data=b"x")["digest"]
+    assert davit.stop() == 0
+    path = davit.root / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    davit.start(wait=False)
+    try:
+        davit.wait_ready()
+    except AssertionError:
+        assert davit.process.wait() == 1
+        line = next(line for line in davit.log_text().splitlines() if "cannot start: " in line)
+        assert name.removesuffix("-shm") in line
+        path.unlink()
+        davit.start()
+    else:
+        davit.connect()
+    assert davit.call("content.read", digest=digest)["data"] == b"x"
+
+
 @pytest.fixture
 def box(davit, busybox):
     """An image of busybox, and a container of it that has run."""

@@ -490,6 +490,36 @@ static void test_no_folder(void **state)
 	}
 }
 
+/* One thread writes for all: a FIFO that nobody reads, in a log's place, must not keep it. */
+static void test_no_file(void **state)
+{
+	struct fixture *x = *state;
+	char folder[96], line[1001];
+	int fd;
+
+	sprintf(folder, "%s/a", x->path);
+	assert_int_equal(mkdir(folder, 0700), 0);
+	strcat(folder, "/b");
+	assert_int_equal(mkdir(folder, 0700), 0);
+	assert_int_equal(mkfifo(x->log, 0600), 0);
+	memset(line, 'x', sizeof(line) - 1);
+	line[sizeof(line) - 2] = '\n';
+	line[sizeof(line) - 1] = '\0';
+	alarm(60); /* puts wait for the thread */
+	fd = add(x, "stdout", 0);
+	for (int i = 0; i < 300; i++)
+		put(fd, line);
+	close(fd);
+	wait_ended(x, 1);
+	alarm(0);
+	assert_int_equal(unlink(x->log), 0);
+	fd = add(x, "stdout", 0);
+	put(fd, "but now\n");
+	close(fd);
+	wait_ended(x, 2);
+	expect(x->log, "stdout F but now\n");
+}
+
 static void test_free_drains(void **state)
 {
 	struct fixture *x = *state;
@@ -582,9 +612,9 @@ static void test_bad_fd(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_lines),	     T(test_long_lines), T(test_prompt),    T(test_rotation),
-		T(test_speed),	     T(test_many),	 T(test_full_disk), T(test_no_folder),
-		T(test_free_drains), T(test_terminal),	 T(test_bad_fd),
+		T(test_lines),	 T(test_long_lines),  T(test_prompt),	 T(test_rotation),
+		T(test_speed),	 T(test_many),	      T(test_full_disk), T(test_no_folder),
+		T(test_no_file), T(test_free_drains), T(test_terminal),	 T(test_bad_fd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
