@@ -72,7 +72,7 @@
 #define LIMIT_MANIFEST_BYTES (8u << 20) /* of an index, a manifest, an image config */
 #define LIMIT_IMAGE_DEPTH 16u /* of indexes in indexes */
 #define LIMIT_IMAGE_CHILDREN 65536u /* descriptors below one target */
-#define LIMIT_IMAGE_LAYERS 128u
+#define LIMIT_IMAGE_LAYERS 500u /* as many as LIMIT_SNAPSHOT_DEPTH: a container stands on all */
 #define LIMIT_SNAPSHOT_DEPTH 500u /* parents of a snapshot; the kernel takes 500 lower layers */
 #define LIMIT_TREE_DEPTH 16384u /* folders in folders, of a snapshot that is counted or copied */
 #define LIMIT_LAYER_BYTES (1ull << 40) /* unpacked file data of a layer */

@@ -378,7 +378,7 @@ static void test_layers_limit(void **state)
 		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%s", i ? "," : "", one);
 	snprintf(text + at, sizeof(text) - at, "]}}");
 	assert_int_equal(config(&c, text, &f), -EINVAL);
-	assert_non_null(strstr(f.message, "an image of 129 layers; at most 128"));
+	assert_non_null(strstr(f.message, "an image of 501 layers; at most 500"));
 }
 
 static struct oci_platform platform(const char *text)
