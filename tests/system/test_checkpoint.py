@@ -47,7 +47,7 @@ def document(davit, descriptor):
 @pytest.fixture
 def busy(zoo):
     """A container with so much memory that a dump takes a while."""
-    return zoo("big", "threads", id="c")
+    return zoo("big", "threads", id="c", process={"env": ["BIG=300"]})
 
 
 # results
