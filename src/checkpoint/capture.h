@@ -54,10 +54,13 @@ struct capture_request {
 	uint64_t expected; /* bytes, about, that will come; 0: nobody knows */
 	int64_t stall_ns; /* without any progress of criu's: the dump has failed. 0: never */
 	/*
-	 * From the loop. drained: inventory.img came and all pipes are at their end: the task's state is in
+	 * From the loop. ready: there is memory for what will come, criu may be started; once, unless
+	 * capture_is_ready when capture_new returns; also after a failure and after capture_free, but
+	 * before `gone`. May be NULL. drained: inventory.img came and all pipes are at their end: the task's state is in
 	 * our hands; once. failed: once, instead of all else; criu's connections are closed by then.
 	 * FAULT_UNKNOWN: criu broke off, and only it can say why.
 	 */
+	void (*ready)(void *user);
 	void (*drained)(void *user);
 	void (*failed)(void *user, const struct fault *f);
 	/*
@@ -90,4 +93,5 @@ void capture_finish(struct capture *c, void (*done)(void *user, const struct fau
  */
 void capture_free(struct capture *c);
 void capture_get_stats(const struct capture *c, struct capture_stats *out);
+bool capture_is_ready(const struct capture *c);
 bool capture_is_drained(const struct capture *c);

@@ -83,6 +83,7 @@ struct capture {
 	SLIST_HEAD(, blob) blobs;
 	struct buffers *buffers;
 	size_t frames; /* on their way, or buffers being made ready: each gives its buffer back */
+	size_t unready; /* buffers that are being made ready */
 	pthread_mutex_t packers_lock;
 	struct packer *packers; /* idle ones */
 	size_t open_files, small_bytes, unfinished, n_pages, n_blobs;

@@ -3,14 +3,17 @@
  * Capture: buffers that are memory before they are needed
  *
  * The kernel clears each page when it is first written to. Left to the reading, that is done while the task
- * is frozen, and takes as long as the reading itself. criu takes a while until it freezes anything: workers
- * use that time to touch as many buffers as the task's memory asks for. Each is taken like one that is read into
- * and given back, so what is not ready yet when criu comes is waited for like one that is being packed.
+ * is frozen, and takes as long as the reading itself, or many times that where the host of a virtual machine has
+ * to find the memory first. So workers touch as many buffers as the task's memory asks for before criu is started,
+ * all but some for which there is time until it freezes anything. Each is taken like one that is read into and
+ * given back, so what is not ready yet when criu comes is waited for like one that is being packed.
  */
 #include <stdlib.h>
 
 #include "checkpoint/capture_internal.h"
 #include "util/container_of.h"
+
+#define LEFT_TO_CRIU 8u
 
 struct ready {
 	struct worker_job job;
@@ -30,9 +33,13 @@ static void touch_done(struct worker_job *job)
 	struct capture *c = r->c;
 
 	c->frames--;
+	c->progress++;
 	buffers_give(c->buffers, r->buf);
 	free(r);
 	capture_read_on(c);
+	/* one that has failed or is given up too: its owner is there until `gone` */
+	if (c->unready-- == LEFT_TO_CRIU + 1 && c->r.ready)
+		c->r.ready(c->r.user);
 	capture_job_end(c);
 }
 
@@ -60,7 +67,13 @@ void buffers_make_ready(struct capture *c)
 	while ((r = first)) {
 		first = r->next;
 		c->frames++;
+		c->unready++;
 		capture_job_begin(c);
 		worker_submit(c->r.pack, &r->job);
 	}
+}
+
+bool capture_is_ready(const struct capture *c)
+{
+	return c->unready <= LEFT_TO_CRIU;
 }

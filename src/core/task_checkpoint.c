@@ -5,8 +5,8 @@
  * A checkpoint is a sequence of steps that belongs to the reactor; workers do what blocks, criu is a
  * child, and its image files come as streams (checkpoint/capture.h).
  *
- *   prepare (worker) -> criu starts (worker) -> capture … drained -> [hook: held at post-dump]
- *     -> criu ends -> seal: what is left is packed and written -> commit (worker) -> answer
+ *   prepare (worker) -> memory is made ready (workers) -> criu starts (worker) -> capture … drained
+ *     -> [hook: held at post-dump] -> criu ends -> seal: what is left is packed and written -> commit (worker) -> answer
  *
  * Without a hook the task runs again as soon as criu is done, whatever there is still to write. With
  * one, criu is held while the task is still frozen:
@@ -463,6 +463,21 @@ static void on_criu_started(void *user, const struct fault *f)
 	settle(ck);
 }
 
+/* Memory is there, or nobody wants it any more. */
+static void on_ready(void *user)
+{
+	struct ckpt *ck = user;
+
+	if (ck->result < 0) {
+		ck->starting = false;
+		ck->criu_over = true;
+		settle(ck);
+		return;
+	}
+	ck->phase_at[CKPT_DUMP] = clock_mono();
+	criu_run_start(ck->run);
+}
+
 static int start_dump(struct ckpt *ck, struct fault *f)
 {
 	struct davit *d = ck->d;
@@ -477,6 +492,7 @@ static int start_dump(struct ckpt *ck, struct fault *f)
 		.buffers = criu_buffers(d),
 		.expected = ck->memory,
 		.stall_ns = ck->o.stall_ns,
+		.ready = on_ready,
 		.drained = on_drained,
 		.failed = on_capture_failed,
 		.gone = on_capture_gone,
@@ -496,8 +512,8 @@ static int start_dump(struct ckpt *ck, struct fault *f)
 	ck->run->ended = on_criu_ended;
 	ck->run->user = ck;
 	ck->starting = true;
-	ck->phase_at[CKPT_DUMP] = clock_mono();
-	criu_run_start(ck->run);
+	if (!ck->capture || capture_is_ready(ck->capture))
+		on_ready(ck);
 	return 0;
 }
 

@@ -48,7 +48,7 @@ struct fixture {
 	int level;
 	uint64_t expected; /* of a capture; 0 */
 	bool frees, drained, done, gone;
-	unsigned failures;
+	unsigned failures, readies;
 	struct fault fault; /* code 0: none */
 	const char *fail_at; /* the sink's step that fails */
 };
@@ -117,6 +117,14 @@ static inline void drop(struct fixture *fx)
 	serve_free(fx->serve);
 	fx->capture = NULL;
 	fx->serve = NULL;
+}
+
+static inline void on_ready(void *user)
+{
+	struct fixture *fx = user;
+
+	assert_false(fx->gone);
+	fx->readies++;
 }
 
 static inline void on_failed(void *user, const struct fault *f)
@@ -193,6 +201,7 @@ static inline struct capture *capture(struct fixture *fx, bool compress, size_t 
 		.buffers = pool_of(buffer),
 		.expected = fx->expected,
 		.stall_ns = stall,
+		.ready = on_ready,
 		.drained = on_drained,
 		.failed = on_failed,
 		.gone = on_gone,

@@ -327,7 +327,42 @@ static void test_expected(void **state)
 	c = capture(fx, true, 64 << 20, 0);
 	capture_get_stats(c, &stats);
 	assert_int_equal(stats.buffer_peak, 5 * BUFFER_BYTES);
+	/* so little is ready until criu asks for it */
+	assert_true(capture_is_ready(c));
 	drop(fx);
+	while (!fx->gone)
+		event_base_loop(fx->base, EVLOOP_ONCE);
+	assert_int_equal(fx->readies, 0);
+}
+
+/* criu is to be started when most of it is there, and that is told too when nobody wants it any more. */
+static void await_ready(struct fixture *fx, bool wanted)
+{
+	struct capture *c;
+
+	fx->expected = 12 * FRAME_BYTES;
+	c = capture(fx, true, 64 << 20, 0);
+	assert_false(capture_is_ready(c));
+	if (!wanted)
+		drop(fx);
+	while (!fx->readies)
+		event_base_loop(fx->base, EVLOOP_ONCE);
+	if (wanted)
+		assert_true(capture_is_ready(c));
+	drop(fx);
+	while (!fx->gone)
+		event_base_loop(fx->base, EVLOOP_ONCE);
+	assert_int_equal(fx->readies, 1);
+}
+
+static void test_ready(void **state)
+{
+	await_ready(*state, true);
+}
+
+static void test_ready_for_nobody(void **state)
+{
+	await_ready(*state, false);
 }
 
 static void test_more_expected(void **state)
@@ -500,10 +535,11 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_expected),	TEST(test_more_expected), TEST(test_round),
-		TEST(test_tight),	TEST(test_plain),	  TEST(test_open_fails),
-		TEST(test_write_fails), TEST(test_finish_fails),  TEST(test_stall),
-		TEST(test_damage),	TEST(test_many_open),	  TEST(test_pack_fails),
+		TEST(test_expected),	  TEST(test_ready),	 TEST(test_ready_for_nobody),
+		TEST(test_more_expected), TEST(test_round),	 TEST(test_tight),
+		TEST(test_plain),	  TEST(test_open_fails), TEST(test_write_fails),
+		TEST(test_finish_fails),  TEST(test_stall),	 TEST(test_damage),
+		TEST(test_many_open),	  TEST(test_pack_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
