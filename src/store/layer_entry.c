@@ -163,6 +163,9 @@ static void times_of(struct archive_entry *e, struct timespec times[2])
 	long ns = archive_entry_mtime_nsec(e);
 
 	times[1].tv_sec = archive_entry_mtime(e);
+	/* the one number whose decimal form libarchive reads as another */
+	if (times[1].tv_sec == INT64_MIN)
+		times[1].tv_sec = -INT64_MAX;
 	times[1].tv_nsec = ns < 0 || ns > 999999999 ? 0 : ns;
 	times[0] = times[1];
 }

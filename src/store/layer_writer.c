@@ -312,11 +312,31 @@ static int set_stat(struct layer_writer *w, const char *path, const struct stat 
 }
 
 /* libarchive keeps a list to which it adds at the front. */
-static void set_xattrs(struct layer_writer *w, const struct layer_xattrs *xattrs)
+/* libarchive writes all other bytes of a name as %XX, and no reader takes that back. */
+static bool is_kept(const char *name)
 {
-	for (size_t i = xattrs->n; i-- > 0;)
-		archive_entry_xattr_add_entry(w->entry, xattrs->v[i].name, xattrs->v[i].value,
-					      xattrs->v[i].size);
+	for (; *name; name++)
+		if (*name <= ' ' || *name > '~' || *name == '%' || *name == '=')
+			return false;
+	return true;
+}
+
+static int set_xattrs(struct layer_writer *w, const struct layer_xattrs *xattrs, const char *path)
+{
+	for (size_t i = xattrs->n; i-- > 0;) {
+		const struct layer_xattr *x = &xattrs->v[i];
+
+		if (!is_kept(x->name)) {
+			fault_set(
+				w->c->f, FAULT_FAILED_PRECONDITION, 0,
+				"'%.300s' has the extended attribute '%.255s', whose name cannot be in a layer: "
+				"letters, digits and signs but %% and =",
+				path, x->name);
+			return -EINVAL;
+		}
+		archive_entry_xattr_add_entry(w->entry, x->name, x->value, x->size);
+	}
+	return 0;
 }
 
 static int write_header(struct layer_writer *w, const char *path)
@@ -369,9 +389,9 @@ int layer_writer_entry(struct layer_writer *w, const char *path, int folder, con
 		r = begin_file(w, fd, &own, path);
 	if (r < 0)
 		return r;
-	if (!link)
-		set_xattrs(w, xattrs);
-	r = write_header(w, path);
+	r = link ? 0 : set_xattrs(w, xattrs, path);
+	if (!r)
+		r = write_header(w, path);
 	if (!r && data)
 		r = write_file(w, fd, &own, path);
 	return r;

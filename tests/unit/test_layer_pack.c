@@ -225,6 +225,33 @@ static void test_upper(void **state)
 	close(back);
 }
 
+/* What libarchive would write as other names is refused, and named. */
+static void test_names_of_xattrs(void **state)
+{
+	static const char *const bad[] = { "user.a%41", "user.a=b", "user.a b", "user.\xc3\xa4" };
+	struct lkit *k = *state;
+	struct tar t = { 0 };
+
+	make_file(k->root, "f", "");
+	set_xattr(k->root, "f", "user.A:b~!c_1", "kept");
+	t = pack(k, k->root, LAYER_FROM_TREE);
+	tar_clear(&t);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char path[64];
+
+		set_xattr(k->root, "f", bad[i], "x");
+		t = (struct tar){ 0 };
+		k->f = (struct fault){ 0 };
+		assert_int_equal(layer_pack(&k->c, k->root, LAYER_FROM_TREE, to_tar, &t), -EINVAL);
+		assert_int_equal(k->f.code, FAULT_FAILED_PRECONDITION);
+		assert_non_null(strstr(k->f.message, "'f'"));
+		assert_non_null(strstr(k->f.message, "user."));
+		tar_clear(&t);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d/f", k->root);
+		assert_int_equal(removexattr(path, bad[i]), 0);
+	}
+}
+
 static int full(void *user, const void *data, size_t size, struct fault *f)
 {
 	(void)user;
@@ -430,9 +457,9 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, lkit_setup, lkit_teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_names),	 T(test_round_trip),	T(test_order),	      T(test_upper),
-		T(test_failing), T(test_deep),		T(test_mount_inside), T(test_changes),
-		T(test_times),	 T(test_changed_links),
+		T(test_names),	 T(test_round_trip),	T(test_order),		 T(test_upper),
+		T(test_failing), T(test_deep),		T(test_mount_inside),	 T(test_changes),
+		T(test_times),	 T(test_changed_links), T(test_names_of_xattrs),
 	};
 
 	/* for libarchive, as the list is read here */
