@@ -40,9 +40,8 @@ int buffer_pool_new(struct buffer_pool **out, size_t bytes, struct worker_pool *
 void buffer_pool_free(struct buffer_pool *p);
 /* Another size; nothing while any are out. */
 void buffer_pool_resize(struct buffer_pool *p, size_t bytes);
-size_t
-buffer_pool_mapped(const struct buffer_pool
-			   *p); /* bytes that are memory now, but for what is on its way back */
+/* Bytes that are mapped now, but for what is on its way back to the kernel. */
+size_t buffer_pool_mapped(const struct buffer_pool *p);
 
 struct buffers;
 int buffers_new(struct buffers **out, struct buffer_pool *pool); /* -ENOMEM */

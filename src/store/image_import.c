@@ -174,6 +174,29 @@ static int check_names(struct import *im)
 
 static int fetch(void *user, const struct oci_descriptor *d);
 
+/* It becomes no image: a gap. */
+static void name_drop(struct import_name *name)
+{
+	name_clear(name);
+	memset(name, 0, sizeof(*name));
+}
+
+static void close_gaps(struct import *im)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < im->n_names; i++) {
+		if (!*im->names[i].target.digest.text)
+			continue;
+		if (n != i) {
+			im->names[n] = im->names[i];
+			memset(&im->names[i], 0, sizeof(im->names[i]));
+		}
+		n++;
+	}
+	im->n_names = n;
+}
+
 /* Entries of one name are a list by their places, which 0 ends: at most one is left. */
 static int choose_one(struct import *im, size_t first, const size_t *next)
 {
@@ -201,8 +224,7 @@ static int choose_one(struct import *im, size_t first, const size_t *next)
 	for (size_t i = first; k < n; i = next[i], k++) {
 		if (k == which)
 			continue;
-		name_clear(&im->names[i]);
-		memset(&im->names[i], 0, sizeof(im->names[i]));
+		name_drop(&im->names[i]);
 	}
 	return 0;
 }
@@ -238,7 +260,6 @@ static int choose_platforms(struct import *im)
 {
 	CLEANUP_FREE size_t *next = calloc(im->n_names + 1, sizeof(*next));
 	CLEANUP_FREE bool *first = calloc(im->n_names + 1, sizeof(*first));
-	size_t n = 0;
 	int r = next && first ? link_names(im, next, first) : -ENOMEM;
 
 	if (r < 0)
@@ -246,16 +267,7 @@ static int choose_platforms(struct import *im)
 	for (size_t i = 0; !r && i < im->n_names; i++)
 		if (first[i])
 			r = choose_one(im, i, next);
-	for (size_t i = 0; i < im->n_names; i++) {
-		if (!im->names[i].target.json)
-			continue;
-		if (n != i) {
-			im->names[n] = im->names[i];
-			memset(&im->names[i], 0, sizeof(im->names[i]));
-		}
-		n++;
-	}
-	im->n_names = n;
+	close_gaps(im);
 	return r;
 }
 
@@ -264,31 +276,21 @@ static int choose_names(struct import *im)
 {
 	const char *own = im->in->name;
 	bool named = false, several = false;
-	size_t n = 0;
 	int r;
 
 	for (size_t i = 0; i < im->n_names; i++)
 		named = named || im->names[i].name;
 	for (size_t i = 0; i < im->n_names; i++) {
-		if (named && !im->names[i].name) {
-			name_clear(&im->names[i]);
-			memset(&im->names[i], 0, sizeof(im->names[i]));
-			continue;
-		}
-		if (n != i) {
-			im->names[n] = im->names[i];
-			memset(&im->names[i], 0, sizeof(im->names[i]));
-		}
-		n++;
+		if (named && !im->names[i].name)
+			name_drop(&im->names[i]);
 	}
-	im->n_names = n;
-	if (!n)
+	close_gaps(im);
+	if (!im->n_names)
 		return refuse(im, ENOENT, "the archive has no image");
 	r = (named || own) && !im->in->all_platforms ? choose_platforms(im) : 0;
 	if (r < 0)
 		return r;
-	n = im->n_names;
-	for (size_t i = 1; i < n; i++)
+	for (size_t i = 1; i < im->n_names; i++)
 		several = several ||
 			  strcmp(im->names[0].target.digest.text, im->names[i].target.digest.text);
 	if ((!named && !own) || (several && own)) {
@@ -302,7 +304,7 @@ static int choose_names(struct import *im)
 		return -EINVAL;
 	}
 	if (own) {
-		for (size_t i = 1; i < n; i++)
+		for (size_t i = 1; i < im->n_names; i++)
 			name_clear(&im->names[i]);
 		im->n_names = 1;
 		free(im->names[0].name);
